@@ -18,7 +18,7 @@ PYTEST = $(RUN) -m pytest --junitxml=$(CHECKS)/$@.xml
 
 .NOTPARALLEL: # `make test` itself knows what may run beside what
 .PHONY: help build-venv demo test test-browser test-demo test-others test-nodes test-attacks test-some lint types javascript pictures requirements \
-  requirements-check architecture simulate model attack chaos fuzz fuzz-clients lowest hashes bench fresh clean
+  requirements-check architecture simulate model attack chaos fuzz fuzz-clients lowest hashes bench profile fresh clean
 
 help:
 	@echo 'make demo          an EHR, two viewers, a chart and a report, in step in your browser, until Ctrl-C'
@@ -37,7 +37,8 @@ help:
 	@echo 'make fuzz-clients  random sequences to the client engines of both languages, which must not differ: N=2000 of them'
 	@echo 'make lowest        the tests of the Python clients, with the oldest packages that these promise to work with'
 	@echo 'make hashes        writes requirements/*.txt, the versions and hashes of all that the image is made of'
-	@echo 'make bench         the hub beside a bare uvicorn and a bare node, and nodes on PostgreSQL; ARGS=--quick for a short look'
+	@echo 'make bench         the hub beside a bare uvicorn and a bare node, growth, and nodes on PostgreSQL; ARGS=--quick for a short look'
+	@echo 'make profile       a flame graph of the hub under the load of one shape of the benchmark, SHAPE=A, in build/profile'
 	@echo 'make fresh         make demo and make test in a Debian made for it, as root; SUITES="bookworm trixie"'
 	@echo 'make build-venv    only makes $(VENV)'
 	@echo 'make clean         removes all that was made here'
@@ -158,6 +159,10 @@ bench: needs-bench $(TESTING)
 	@$(MAKE) --quiet --no-print-directory -C tests/bench/loadgen loadgen
 	@test -d $(BENCH)/node_modules/ws || $(NPM_INSTALL) --no-save --prefix $(BENCH) ws@8
 	@$(WITH_NODE) $(RUN) tests/bench/bench.py $(ARGS)
+
+profile: needs-bench $(TESTING)
+	@$(MAKE) --quiet --no-print-directory -C tests/bench/loadgen loadgen
+	@$(RUN) tests/bench/flame.py $(or $(SHAPE),A) $(ARGS)
 
 # A minimal Debian, which shares only the network and the package settings with this machine. Root may run this in another user's clone (-B).
 fresh: needs-fresh

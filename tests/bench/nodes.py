@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.bench.servers import Hub, Issuer, drive
+from tests.bench.servers import THIS, Hub, Interpreter, Issuer, drive
 from tests.postgresql.programs import server_folder
 from tests.postgresql.server import PostgresServer
 
@@ -42,8 +42,11 @@ PAIRS = [(ONE, SQLITE), (APART, ONE), (TWO, ONE), (ELSEWHERE, SQLITE)]
 class Nodes(drive.Target):  # type: ignore[misc]  # drive.py has no types
     """The nodes of a layout, started anew on an empty store for each run."""
 
-    def __init__(self, name: str, issuer: Issuer, log_level: str, database: Database) -> None:
+    def __init__(
+        self, name: str, issuer: Issuer, log_level: str, database: Database, python: Interpreter = THIS
+    ) -> None:
         super().__init__(name, headers=[f"Authorization: Bearer {issuer.token}"])
+        self._python = python
         self.layout, self._issuer, self._log_level, self._database = LAYOUTS[name], issuer, log_level, database
         self.load_cpus = self.layout.others
         self.hubs: list[Hub] = []
@@ -51,7 +54,7 @@ class Nodes(drive.Target):  # type: ignore[misc]  # drive.py has no types
     def start(self) -> Nodes:
         store = self._database.empty(self.layout.others) if self.layout.shared else "sqlite"
         for cpus in self.layout.cpus:
-            hub = Hub(self.name, store, self._issuer, self._log_level, cpus)
+            hub = Hub(self.name, store, self._issuer, self._log_level, cpus, self._python)
             self.hubs.append(hub)
             hub.start()
         self.subscribe_url, self.publish_url = self.subscribe_urls()[0], self.publish_urls()[0]

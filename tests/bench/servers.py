@@ -9,13 +9,15 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -24,13 +26,44 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "loadgen"))
 import drive as drive  # noqa: E402  # it stands where the line above looks, and others import it from here
 
-SERVE = [sys.executable, "-m", "fhircast_hub", "serve"]
-CHECK_CONFIG = [sys.executable, "-m", "fhircast_hub", "check-config"]
+ROOT = HERE.parents[1]
+HUB = ["-m", "fhircast_hub"]
 STORES = {"sqlite": "sqlite:///{folder}/hub.db", "memory": "memory:"}
 AUDIENCE = "hub"
 TOKEN_SECONDS = 12 * 3600  # longer than any run
 SERVER_CPU, LOAD_CPU = 0, 1  # as loadgen/drive.py pins them
 SECRET_KEY = "the-secret-key-of-all-nodes-of-this-run"
+
+
+# --- the interpreter -------------------------------------------------------------------------------------------------
+
+
+class Interpreter(NamedTuple):
+    """A Python for the hub and the baselines in Python, and the variables with which the Python finds their packages."""
+
+    path: str = sys.executable
+    env: Mapping[str, str] = MappingProxyType({})
+
+    def says(self, code: str) -> str:
+        """What the code prints. Raises OSError, and CalledProcessError where the code fails."""
+        command, env = [self.path, "-c", code], os.environ | dict(self.env)
+        return subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+
+
+THIS = Interpreter()
+
+
+def interpreter(path: str) -> Interpreter:
+    """The Python at the path, with this one's packages. Ends the program where these would not work on that version."""
+    packages = [str(ROOT / "hub"), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    other = Interpreter(path, {"PYTHONPATH": os.pathsep.join(dict.fromkeys(packages))})
+    try:
+        version = other.says("import sys; print(*sys.version_info[:2])")
+    except (OSError, subprocess.CalledProcessError) as error:
+        sys.exit(f"bench: --python: {error}")
+    if version != "{} {}".format(*sys.version_info):
+        sys.exit(f"bench: --python: the packages are for Python {sys.version.split()[0]}, not {version}")
+    return other
 
 
 # --- the issuer ------------------------------------------------------------------------------------------------------
@@ -97,14 +130,24 @@ def environment(issuers: str, store: str, log_level: str) -> dict[str, str]:
 class Hub(drive.Target):  # type: ignore[misc]  # drive.py has no types
     """A hub that is started anew, with an empty store, for each shape. `store` is a name of STORES, or a database's URL."""
 
-    def __init__(self, name: str, store: str, issuer: Issuer, log_level: str, cpus: str = str(SERVER_CPU)) -> None:
+    def __init__(
+        self,
+        name: str,
+        store: str,
+        issuer: Issuer,
+        log_level: str,
+        cpus: str = str(SERVER_CPU),
+        python: Interpreter = THIS,
+    ) -> None:
         super().__init__(name, headers=[f"Authorization: Bearer {issuer.token}"])
+        self._python = python
         self.settings = functools.partial(environment, issuer.settings, log_level=log_level)
         self.store, self.folder, self.cpus = STORES.get(store, store), "", cpus
 
     def start(self) -> Hub:
         self.folder = tempfile.mkdtemp(prefix="fhircast-bench-")
-        self.spec = {"cmd": SERVE, "env": self.settings(self.store.replace("{folder}", self.folder))}
+        settings = self.settings(self.store.replace("{folder}", self.folder))
+        self.spec: dict[str, Any] = {"cmd": [self._python.path, *HUB, "serve"], "env": {**self._python.env, **settings}}
         super().start()
         return self
 
@@ -115,16 +158,23 @@ class Hub(drive.Target):  # type: ignore[misc]  # drive.py has no types
     def check(self) -> None:
         """Says what is wrong with the settings, which a started hub would say to nobody."""
         env = {k: v.replace("{port}", "8080") for k, v in self.settings(STORES["memory"]).items()}
-        done = subprocess.run(
-            CHECK_CONFIG, env=os.environ | env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        command = [self._python.path, *HUB, "check-config"]
+        env = os.environ | dict(self._python.env) | env
+        done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode:
-            sys.exit(f"{done.stdout}bench: `{' '.join(CHECK_CONFIG[1:])}` ended with {done.returncode}")
+            sys.exit(f"{done.stdout}bench: `{' '.join(command[1:])}` ended with {done.returncode}")
 
 
-def baseline(name: str) -> drive.Target:
-    """One of drive.py's servers; node finds `ws` where `make bench` puts it."""
+def node_modules() -> Path:
+    """Where node finds `ws`: `make bench` puts it there."""
+    return Path(os.environ.get("NODE_PATH") or HERE / ".node" / "node_modules")
+
+
+def baseline(name: str, python: Interpreter = THIS) -> drive.Target:
+    """One of drive.py's servers, on this Python where it is written in Python."""
     spec = drive.SERVERS[name]
-    if name == "node-ws" and "NODE_PATH" not in os.environ:
-        spec = {**spec, "env": {"NODE_PATH": str(HERE / ".node" / "node_modules")}}
-    return drive.Target(name, spec)
+    command = [python.path if word == drive.PY else word for word in spec["cmd"]]
+    env = {**spec.get("env", {}), **(python.env if command != spec["cmd"] else {})}
+    if name == "node-ws":
+        env["NODE_PATH"] = str(node_modules())
+    return drive.Target(name, {**spec, "cmd": command, "env": env})

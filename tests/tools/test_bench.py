@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.bench import bench, nodes
+from tests.bench import bench, nodes, quick
 from tests.bench.nodes import APART, ELSEWHERE, LAYOUTS, ONE, SQLITE, TWO, Nodes
+from tests.bench.results import SHAPES, flatten, read, report
 from tests.bench.servers import Hub, Issuer, drive
 from tools.packages import NEEDED
 
@@ -40,18 +41,20 @@ def rows(report: str) -> dict[str, list[str]]:
 
 
 def test_all_shapes_are_measured_unless_some_are_chosen() -> None:
-    assert bench.arguments([]).shapes == list("ABCDWN")
+    assert bench.arguments([]).shapes == list("ABCDRGMWN")
     assert bench.arguments(["--shapes", "N"]).shapes == ["N"]
 
 
 def test_an_unknown_shape_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         bench.arguments(["--shapes", "N,X"])
-    assert "X is none of A, B, C, D, W, N" in capsys.readouterr().err
+    assert "X is none of A, B, C, D, R, G, M, W, N" in capsys.readouterr().err
 
 
-def test_each_shape_that_is_measured_has_a_short_look_or_is_short() -> None:
-    assert set(bench.SHAPES) == set(drive.SHAPES) == {*bench.QUICK, "W"}
+def test_each_shape_that_is_measured_has_a_short_look_or_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drive, "SHAPES", dict(drive.SHAPES))
+    bench.prepare_shapes(bench.arguments(["--quick"]))
+    assert set(SHAPES) == set(drive.SHAPES) == {*quick.SHAPES, "W"}
 
 
 def test_the_benchmark_needs_the_database() -> None:
@@ -59,7 +62,7 @@ def test_the_benchmark_needs_the_database() -> None:
 
 
 def test_figures_say_what_each_part_costs() -> None:
-    found = bench.flatten("N", result(10_000, 900, 2))
+    found = flatten("N", result(10_000, 900, 2))
     assert found["closed"] == 10_000
     assert (found["node_us"], found["database_us"], found["load_us"]) == pytest.approx((80, 20, 10))
     assert (found["at500_p50"], found["at500_p99"]) == (900, 9000)
@@ -67,11 +70,11 @@ def test_figures_say_what_each_part_costs() -> None:
 
 def test_the_computed_rate_is_that_of_busy_processors() -> None:
     """The nodes deliver 10,000 with 0.8 of a processor: two whole ones would deliver 25,000."""
-    assert bench.flatten("N", result(10_000, 900, 2))["computed"] == pytest.approx(25_000)
+    assert flatten("N", result(10_000, 900, 2))["computed"] == pytest.approx(25_000)
 
 
 def test_a_load_that_failed_leaves_the_others() -> None:
-    found = bench.flatten("N", {**result(10_000, 900, 1), "closed": {"failed": "no answer"}})
+    found = flatten("N", {**result(10_000, 900, 1), "closed": {"failed": "no answer"}})
     assert "closed" not in found
     assert found["at500_p50"] == 900
 
@@ -83,7 +86,7 @@ def test_the_table_of_nodes_has_their_ratios_and_no_baseline() -> None:
         line(TWO, result(12_000, 3000, 2)),
         line(ELSEWHERE, result(9_000, 3500, 2)),
     ]
-    table = rows(bench.report(bench.read(lines), ["N"], ["hub"], ["node-ws"]))
+    table = rows(report(read(lines), ["N"], ["hub"], ["node-ws"]))
     assert table[""] == [
         "better",
         *LAYOUTS,
@@ -101,14 +104,14 @@ def test_other_shapes_have_their_hubs_and_baselines() -> None:
     lines = [
         json.dumps({"server": name, "shape": "W", "run": 1, "result": {"ratio": 1.5}}) for name in ("hub", "node-ws")
     ]
-    table = rows(bench.report(bench.read(lines), ["W"], ["hub"], ["node-ws"]))
+    table = rows(report(read(lines), ["W"], ["hub"], ["node-ws"]))
     assert table[""] == ["better", "hub", "node-ws", "hub / node-ws"]
 
 
 @pytest.mark.parametrize("fault", nodes.FAULTS)
 def test_a_fault_is_remarked(fault: str) -> None:
-    report = bench.report(bench.read([line(TWO, result(10_000, 900, 2, **{fault: 3}))]), ["N"], [], [])
-    assert f"- {TWO}, shape N, run 1: {fault} 3" in report.splitlines()
+    text = report(read([line(TWO, result(10_000, 900, 2, **{fault: 3}))]), ["N"], [], [])
+    assert f"- {TWO}, shape N, run 1: {fault} 3" in text.splitlines()
 
 
 class Started(Nodes):
