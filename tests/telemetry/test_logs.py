@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import http
 import json
 import logging
@@ -20,7 +21,7 @@ import structlog
 import uvicorn
 
 from fhircast_hub.telemetry import logs
-from fhircast_hub.telemetry.logs import ALLOWED, HIDDEN, KeyedHash, configure_logging
+from fhircast_hub.telemetry.logs import ALLOWED, HIDDEN, KeyedHash, configure_logging, log_request
 from fhircast_hub.telemetry.metrics import Metrics
 
 PACKAGE = Path(logs.__file__).parents[1]
@@ -37,7 +38,9 @@ def _logging_as_before() -> Iterator[None]:
     """Undo the changes of configure_logging. They belong to the process, which other tests share."""
     root = logging.getLogger()
     before = (root.handlers, root.level, sys.excepthook, sys.unraisablehook, threading.excepthook)
+    requests = logs._requests
     yield
+    logs._requests = requests
     root.handlers, level, sys.excepthook, sys.unraisablehook, threading.excepthook = before
     root.setLevel(level)
     structlog.reset_defaults()
@@ -358,3 +361,63 @@ def test_a_keyed_hash_is_the_same_within_a_process_and_another_in_the_next() -> 
     assert one("topic") != two("topic")
     assert KeyedHash(b"key")("topic") == KeyedHash(b"key")("topic")
     assert one("half \udc80 a pair")
+
+
+# --- lines of requests, which are written without structlog's steps ---
+
+
+@pytest.mark.req("OPS-2")
+async def test_the_line_of_a_request_is_as_structlog_would_write_it(lines: Lines) -> None:
+    fields = {"route": "publish", "topic": "0123456789ab", "name": "Patient-open"}
+    log_request("a-1", "POST", 202, 0.25, fields)
+    LOG().info("request", request_id="a-1", method="POST", status=202, ms=0.25, **fields)
+    quick, usual = lines.all()
+    assert list(quick) == list(usual)
+    assert {**quick, "timestamp": ""} == {**usual, "timestamp": ""}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", quick["timestamp"])
+
+
+@pytest.mark.req("SEC-1")
+async def test_the_line_of_a_request_keeps_the_same_secrets(lines: Lines) -> None:
+    log_request("a-1", "POST" * 99, 400, 1.0, {"topic": "my-topic", "reason": f"not {ENDPOINT}", "token": SECRET})
+    log_request("a-2", "GET", 200, 1.0, {"route": "half a pair: \ud800", "name": 7, "topic": ""})
+    LOG().info("a turn ends")
+    first, second, _ = lines.all()
+    assert (first["topic"], first["reason"], len(first["method"])) == (HIDDEN, "not wss://hub.example", 200)
+    assert second["route"] == "half a pair: ?"
+    assert not {"token", "name", "topic"} & {*first, *second} - {"topic"}
+    assert "hunter2" not in lines.raw
+
+
+@pytest.mark.req("OPS-2")
+async def test_lines_of_one_turn_are_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write is cut into no more than PIPE_BUF bytes: workers write to one pipe."""
+    writes: list[bytes] = []
+    configure_logging("json", "info", worker=2)
+    out = SimpleNamespace(write=writes.append, flush=lambda: None)
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=out))
+    for number in range(60):
+        log_request(f"a-{number}", "POST", 202, 0.25, {"route": "publish"})
+    assert all(len(write) <= 4096 for write in writes)
+    await asyncio.sleep(0)
+    assert len(writes) < 5
+    written = [json.loads(line) for line in b"".join(writes).splitlines()]
+    assert [line["request_id"] for line in written] == [f"a-{number}" for number in range(60)]
+    assert {line["worker"] for line in written} == {2}
+
+
+@pytest.mark.req("OPS-2")
+async def test_a_line_of_structlog_comes_after_those_that_wait(lines: Lines) -> None:
+    log_request("a-1", "POST", 202, 0.25, {"route": "publish"})
+    LOG().warning("slow reader closed")
+    assert [line["event"] for line in lines.all()] == ["request", "slow reader closed"]
+
+
+async def test_lines_of_requests_obey_level_and_format(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    configure_logging("json", "warning")
+    log_request("a-1", "POST", 202, 0.25, {"route": "publish"})
+    await asyncio.sleep(0)
+    assert capsysbinary.readouterr().out == b""
+    configure_logging("console", "info")
+    log_request("a-1", "POST", 202, 0.25, {"route": "publish"})
+    assert b"info     request" in capsysbinary.readouterr().out

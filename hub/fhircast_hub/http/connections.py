@@ -10,10 +10,11 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from fhircast_hub.budgets.turns import Turns
 from fhircast_hub.edge.client_addresses import ClientAddresses
-from fhircast_hub.http.direct import DirectWay
+from fhircast_hub.http.direct import DirectAnswer, DirectWay
 from fhircast_hub.telemetry.metrics import Metrics
 
 #: The characters of uri-host [ ":" port ] (RFC 9110 section 7.2).
@@ -57,6 +58,12 @@ class HttpContext:
         self.connections: Counter[bytes] = Counter()
         #: Connections without a request, or without all headers of one, by address_key. The longest idle is first.
         self.idle: dict[bytes, dict[IdleConnection, None]] = {}
+
+    def user_of_cycle(self, cycle: RequestResponseCycle | DirectAnswer | None) -> Hashable | None:
+        """The turn's key of the known user of a connection's last request. None: the connection has turns of its own."""
+        if isinstance(cycle, DirectAnswer):
+            return cycle.user
+        return self.user_of(cycle.scope) if cycle is not None else None
 
 
 class Flow(FlowControl):

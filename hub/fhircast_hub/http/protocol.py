@@ -93,11 +93,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._ended = self._lost = True
         self._leave()
         super().connection_lost(exc)
-        # These objects refer to each other. The garbage collector would free them late, because it counts objects, not bytes.
-        self.pipeline.clear()
-        self.flow = FlowControl(self.transport)
-        self.cycle = self.scope = None  # type: ignore[assignment]  # no request follows
-        self.headers, self._received = [], b""
+        self._drop_parts()
 
     def data_received(self, data: bytes) -> None:
         if self._received:
@@ -151,11 +147,8 @@ class HttpProtocol(HttpToolsProtocol):
     def _queue_step(self, begin: Callable[[], object]) -> bool:
         """Queue a step of the request's user, or of this connection. False: too many steps wait."""
         # The next request of a connection is usually the same user's.
-        cycle: RequestResponseCycle | DirectAnswer | None = self.cycle
-        if cycle is not None:
-            user = cycle.user if isinstance(cycle, DirectAnswer) else self._context.user_of(cycle.scope)
-            if user is not None:
-                return self._context.turns.queue_step(user, begin)
+        if (user := self._context.user_of_cycle(self.cycle)) is not None:
+            return self._context.turns.queue_step(user, begin)
         return self._context.turns.queue_step(self, begin, address_key=self._address_key or b"proxy")
 
     def _read_again(self) -> None:
@@ -337,12 +330,11 @@ class HttpProtocol(HttpToolsProtocol):
         self._leave()
         self.transport.resume_reading()
         super().handle_websocket_upgrade()
+        self._drop_parts()
 
     def send_400_response(self, msg: str) -> None:
         self._ended = True
         super().send_400_response(self._refusal or msg)
-
-    # Checks, timers and ends
 
     def _refuse_if(self, reason: str) -> None:
         """Make uvicorn answer 400 with this reason. "": there is none."""
@@ -364,10 +356,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._set_busy()
         self.transport.abort()
 
-    def _start_header_timer(self, seconds: float = HEADER_SECONDS.most, then: Callable[[], None] | None = None) -> None:
+    def _start_header_timer(self, seconds: float | None = None, then: Callable[[], None] | None = None) -> None:
         self._stop_header_timer()
         if not self._ended:
-            self._header_timer = self.loop.call_later(seconds, then or self.cut)
+            self._header_timer = self.loop.call_later(seconds or HEADER_SECONDS.most, then or self.cut)
 
     def _stop_header_timer(self) -> None:
         if self._header_timer is not None:
@@ -387,6 +379,13 @@ class HttpProtocol(HttpToolsProtocol):
         if self._stall_timer is not None:
             self._stall_timer.cancel()
             self._stall_timer = None
+
+    def _drop_parts(self) -> None:
+        """Forget all that refers to this object. The garbage collector would free these late, because it counts objects, not bytes."""
+        self.pipeline.clear()
+        self.flow = FlowControl(self.transport)
+        self.cycle = self.scope = self.parser = None  # type: ignore[assignment]  # no request follows
+        self.headers, self._received = [], b""
 
     def _leave(self) -> None:
         """The connection ends, or becomes a WebSocket."""

@@ -84,6 +84,9 @@ class HubSocket(SocketWriter, asyncio.Protocol):
         self._connections.discard(self)
         self._services.registry.remove(self._name)
         self._submit_disconnected()
+        # The parser of websockets is a generator, which refers to its protocol. The traceback of its error does too.
+        self._protocol.parser.close()
+        self._protocol.parser_exc = None
 
     def data_received(self, data: bytes) -> None:
         if self._unparsed:
