@@ -12,8 +12,8 @@ from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.errors import Unavailable
 from fhircast_hub.core.state.effects import Effect, Send
 from fhircast_hub.core.state.session import Session
-from fhircast_hub.service.written import Written
 from fhircast_hub.storage.sqlite import SqliteStore
+from fhircast_hub.waiter import Waiter
 
 
 class Requests:
@@ -31,7 +31,7 @@ class Requests:
         session = Session(realm="realm", topic=name, owner="user")
         request = self.store.commit_and_deliver(key, 0, None, session, (Send((), name.encode()),))
         written = request.send(None)
-        assert isinstance(written, Written)
+        assert isinstance(written, Waiter)
 
         def go_on() -> None:
             try:

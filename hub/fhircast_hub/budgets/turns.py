@@ -6,13 +6,13 @@ A step is the work of one request until its next await. A turn is one round of t
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 
 from fhircast_hub.budgets.accounts import RETRY_AFTER
 from fhircast_hub.budgets.table import STARTED, TURN, WAITING
 from fhircast_hub.core.errors import TooMany
+from fhircast_hub.waiter import Waiter
 
 Begin = Callable[[], object]
 
@@ -106,9 +106,9 @@ class Turns:
         """Wait for a step of a known user. `over`: the user is over budget. Raises TooMany if too many of the user's steps wait."""
         if self.claim_step(big=big):
             return
-        begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        begun = Waiter()
         ring = self._big if big else self._over if over else self._known
-        if not ring.put(key, functools.partial(_set_done, begun)):
+        if not ring.put(key, begun.settle):
             raise TooMany("too many requests of this user wait for their turn", retry_after=RETRY_AFTER)
         await begun
 
@@ -138,8 +138,3 @@ class Turns:
                 self._strangers.take()()
                 self._left -= 1
             self._schedule()
-
-
-def _set_done(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

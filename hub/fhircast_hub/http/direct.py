@@ -1,7 +1,7 @@
 """The direct way: a small POST under hub.url with a remembered token is answered in plain calls.
 
 http/protocol.py hands over a request whose body is complete. `HubApi.answer` runs at once, as far as the commit. It goes on within
-the store's call when the commit is written (service/written.py). So there is no task, no ASGI message, and no future.
+the store's call when the commit is written (waiter.py). So there is no task, no ASGI message, and no future.
 
 A request that waits for anything else (its user's turn, another node) goes on in a task. Before that moment nothing may need a task,
 as asyncio.timeout does. All other requests take the way of ASGI, through the same `HubApi.answer`.
@@ -26,7 +26,7 @@ from fhircast_hub.http.request import Headers, Message, Request, Response, beare
 from fhircast_hub.http.request_log import RequestLog
 from fhircast_hub.service.ports import TokenVerifier
 from fhircast_hub.service.request_id import REQUEST_ID
-from fhircast_hub.service.written import Written
+from fhircast_hub.waiter import Waiter
 
 HeaderList = list[tuple[bytes, bytes]]
 
@@ -149,7 +149,7 @@ class DirectAnswer:
             self._answer(end.value)
             return
         meter.add(time.perf_counter() - began, within_step=within_step)
-        if isinstance(waits_for, Written):
+        if isinstance(waits_for, Waiter):
             waits_for.then = self._go_on
         else:
             task, tasks = self._connection.loop.create_task(self._finish(waits_for)), self._connection.tasks

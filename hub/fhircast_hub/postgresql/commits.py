@@ -20,8 +20,8 @@ from fhircast_hub.postgresql.database import DatabaseError, Fenced, Link, Lost, 
 from fhircast_hub.postgresql.log import encode_changes, encode_effects
 from fhircast_hub.service.ports import Limits, OverLimit, Stale
 from fhircast_hub.service.weights import growth
-from fhircast_hub.service.written import Written
 from fhircast_hub.storage.rows import shared_changes
+from fhircast_hub.waiter import Waiter
 
 #: Commits of one group, at most.
 MOST = 64
@@ -83,7 +83,7 @@ class Commit:
         #: The nodes that must hear of the commit.
         self.told = before_nodes | self.nodes
         #: Settled by the store, for the request that waits.
-        self.written = Written()
+        self.written = Waiter()
 
 
 class Ends(Protocol):

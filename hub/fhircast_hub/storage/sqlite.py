@@ -32,12 +32,12 @@ from fhircast_hub.core.errors import Unavailable
 from fhircast_hub.core.state.effects import Effect
 from fhircast_hub.core.state.session import Session
 from fhircast_hub.service.ports import Changed, Deliver, Limits, Stale, ignore_changes
-from fhircast_hub.service.written import Written
 from fhircast_hub.storage.memory import MemoryStore
 from fhircast_hub.storage.row_reader import sessions_of
 from fhircast_hub.storage.rows import Row, changes
 from fhircast_hub.storage.scrubbing import empty_log, move_log
 from fhircast_hub.storage.upgrade import OLDEST_VERSION, upgrade
+from fhircast_hub.waiter import Waiter
 
 #: Version of the rows. A change that older hubs cannot read raises the version by one, and adds a step to upgrade.py.
 SCHEMA_VERSION = 3
@@ -123,7 +123,7 @@ class SqliteStore(MemoryStore):
         batch = self._batch
         if not batch.waiting:
             self._loop.call_soon(self._flush)
-        written = Written()
+        written = Waiter()
         batch.waiting.append(written)
         if after is not before:
             batch.undo.setdefault(key, (before, revision))
@@ -225,7 +225,7 @@ class _Batch:
 
     def __init__(self) -> None:
         #: Settled when the batch is written and delivered; one for each commit.
-        self.waiting: list[Written] = []
+        self.waiting: list[Waiter] = []
         #: Session and revision before the batch.
         self.undo: dict[SessionKey, tuple[Session | None, int]] = {}
         #: Rows to write. None: to delete.

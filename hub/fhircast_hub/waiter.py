@@ -1,6 +1,6 @@
-"""Written: the outcome of one commit, for the one that waits for it.
+"""Waiter: what a coroutine waits for, with a task or without one.
 
-A store settles all commits of a batch in one call. A waiter in a task is woken by a future of the loop. A waiter without a task
+A commit, or a turn, settles its waiters in one call. A waiter in a task is woken by a future of the loop. A waiter without a task
 (http/direct.py) goes on at once, within that call: no future, no further turn of the loop.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
 
-class Written(Awaitable[None]):
+class Waiter(Awaitable[None]):
     """Awaited once. Raises the error of `settle`."""
 
     __slots__ = ("_error", "_future", "_settled", "then")
@@ -22,11 +22,11 @@ class Written(Awaitable[None]):
         #: Wakes the task that waits. None: no task waits.
         self._future: asyncio.Future[None] | None = None
         #: Called by `settle`. Set by a waiter without a task, which was yielded this object.
-        #: An error goes to the loop's exception handler, so that other commits of the batch are settled.
+        #: An error goes to the loop's exception handler, so that other waiters of the call are settled.
         self.then: Callable[[], None] | None = None
 
     def settle(self, error: Exception | None = None) -> None:
-        """The commit is written and delivered, or failed with `error`. The first call counts. Raises nothing."""
+        """Wake the coroutine, or raise `error` there. The first call counts. Raises nothing."""
         if self._settled:
             return
         self._settled, self._error = True, error
@@ -34,7 +34,7 @@ class Written(Awaitable[None]):
             try:
                 self.then()
             except Exception as failure:
-                report = {"message": "a request failed after its commit", "exception": failure}
+                report = {"message": "a request failed after a wait", "exception": failure}
                 asyncio.get_running_loop().call_exception_handler(report)
         elif self._future is not None and not self._future.done():  # the waiting task may be cancelled
             self._future.set_result(None)

@@ -7,11 +7,11 @@ from collections.abc import Coroutine
 
 import pytest
 
-from fhircast_hub.service.written import Written
+from fhircast_hub.waiter import Waiter
 
 
 async def test_a_task_is_woken() -> None:
-    written = Written()
+    written = Waiter()
     waiting = asyncio.ensure_future(_wait(written))
     await asyncio.sleep(0)
     assert not waiting.done()
@@ -20,7 +20,7 @@ async def test_a_task_is_woken() -> None:
 
 
 async def test_a_task_gets_the_error() -> None:
-    written = Written()
+    written = Waiter()
     waiting = asyncio.ensure_future(_wait(written))
     await asyncio.sleep(0)
     written.settle(OSError("full"))
@@ -29,13 +29,13 @@ async def test_a_task_gets_the_error() -> None:
 
 
 async def test_a_settled_outcome_is_not_waited_for() -> None:
-    written = Written()
+    written = Waiter()
     written.settle()
     await written
 
 
 async def test_the_outcome_of_a_cancelled_task_is_ignored() -> None:
-    written = Written()
+    written = Waiter()
     waiting = asyncio.ensure_future(_wait(written))
     await asyncio.sleep(0)
     waiting.cancel()
@@ -48,7 +48,7 @@ async def test_without_a_task_the_waiter_goes_on_within_settle() -> None:
     ended: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
 
     def begin() -> None:
-        written = Written()
+        written = Waiter()
         steps = _wait(written)
         assert steps.send(None) is written
         written.then = lambda: _go_on(steps, ended)
@@ -60,7 +60,7 @@ async def test_without_a_task_the_waiter_goes_on_within_settle() -> None:
 
 
 async def test_the_first_outcome_counts() -> None:
-    written = Written()
+    written = Waiter()
     written.settle(OSError("full"))
     written.settle()
     with pytest.raises(OSError, match="full"):
@@ -70,7 +70,7 @@ async def test_the_first_outcome_counts() -> None:
 async def test_an_error_of_the_waiter_is_reported_and_not_raised() -> None:
     reports: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, report: reports.append(report))
-    written = Written()
+    written = Waiter()
     written.then = _fail
     written.settle()
     assert [type(report["exception"]) for report in reports] == [ValueError]
@@ -87,5 +87,5 @@ def _go_on(steps: Coroutine[object, None, None], ended: asyncio.Future[BaseExcep
         ended.set_result(end)
 
 
-async def _wait(written: Written) -> None:
+async def _wait(written: Waiter) -> None:
     await written
