@@ -1,6 +1,6 @@
 """hub.url over HTTP: subscribe, unsubscribe, publish, read the context, discover (FHIRcast 3.0.0, 2.4 to 2.9).
 
-Plain ASGI: few calls lie between the request with an event and the sockets.
+`HubApi.answer` is for every adapter: ASGI in this file, plain calls in direct.py. Few calls lie between an event and the sockets.
 """
 
 from __future__ import annotations
