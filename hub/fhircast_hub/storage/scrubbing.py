@@ -20,7 +20,9 @@ PATIENCE = 0.05
 _FILE_HEADER = 100
 #: Bytes of the log's header (4.1 WAL File Format).
 _LOG_HEADER = 32
-#: Bytes of the header of each page in the log.
+#: Place of the salts in the log's header.
+_SALTS = slice(16, 24)
+#: Bytes of the header of each frame in the log. A frame is a page with a header.
 _FRAME_HEADER = 24
 #: Offset of the page size in the file's header.
 _PAGE_SIZE_AT = 16
@@ -28,55 +30,71 @@ _PAGE_SIZE_AT = 16
 _TREE_HEADERS = {2: 12, 5: 12, 10: 8, 13: 8}
 
 
-def move_log(path: Path, file: int) -> int:
-    """Move the log into the file. Others may write meanwhile. `file` is the file's descriptor.
+class Log:
+    """The log of one file. Its methods run in one thread, one after the other. They raise sqlite3.Error or OSError.
 
-    Returns the number of pages in the log. Raises sqlite3.Error or OSError.
+    `file` is the file's descriptor.
     """
-    with contextlib.closing(_connect(path)) as reader, contextlib.closing(_connect(path)) as connection:
-        # This reader keeps later pages in the log. So all moved pages are in `pages`.
-        reader.execute("begin")
-        reader.execute("select 1 from part limit 1").fetchone()
-        pages = _logged(path)
-        moved: tuple[int, int, int] = connection.execute("pragma wal_checkpoint(passive)").fetchone()
-    _scrub(file, pages)
-    return moved[1]
 
+    def __init__(self, path: Path, file: int) -> None:
+        self._path, self._file = path, file
+        #: Frames of the log that were moved into the file, with the salts of the log. SQLite changes the salts with each new log.
+        self._moved, self._salts = 0, b""
+        #: Pages that `empty` has moved, and whose unused parts are to be overwritten.
+        self._unscrubbed: set[int] = set()
 
-def empty_log(path: Path, file: int) -> bool:
-    """Move the log into the file, and truncate the log. Nobody may write meanwhile. `file` is the file's descriptor.
+    def move(self) -> int:
+        """Move the log into the file. Others may write meanwhile. Returns the number of frames in the log."""
+        with contextlib.closing(_connect(self._path)) as reader, contextlib.closing(_connect(self._path)) as connection:
+            # This reader keeps later frames in the log. So all moved pages are in `pages`.
+            reader.execute("begin")
+            reader.execute("select 1 from part limit 1").fetchone()
+            pages = self._pages_to_move()
+            moved: tuple[int, int, int] = connection.execute("pragma wal_checkpoint(passive)").fetchone()
+        self._moved = moved[2]
+        _scrub(self._file, pages)
+        return moved[1]
 
-    Returns False where another process reads for longer than PATIENCE. Raises sqlite3.Error or OSError.
-    """
-    with contextlib.closing(_connect(path)) as connection:
-        pages = _logged(path)
-        busy: int = connection.execute("pragma wal_checkpoint(truncate)").fetchone()[0]
-    _scrub(file, pages)
-    return not busy
+    def empty(self) -> bool:
+        """Move the log into the file, and truncate the log. Nobody may write meanwhile. Call `scrub` afterwards.
+
+        Returns False where another process reads for longer than PATIENCE.
+        """
+        with contextlib.closing(_connect(self._path)) as connection:
+            self._unscrubbed |= self._pages_to_move()
+            busy: int = connection.execute("pragma wal_checkpoint(truncate)").fetchone()[0]
+        return not busy
+
+    def scrub(self) -> None:
+        """Overwrite the unused parts of the pages that `empty` has moved. Others may write meanwhile."""
+        pages, self._unscrubbed = self._unscrubbed, set()
+        _scrub(self._file, pages)
+
+    def _pages_to_move(self) -> set[int]:
+        """The numbers of the pages in the log that were not moved before. The first page of the file is 1."""
+        try:
+            log = os.open(f"{self._path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return set()
+        try:
+            if os.fstat(log).st_size < _LOG_HEADER:
+                return set()
+            with mmap.mmap(log, 0, access=mmap.ACCESS_READ) as frames:
+                if (salts := frames[_SALTS]) != self._salts:
+                    self._moved, self._salts = 0, salts
+                size = _FRAME_HEADER + int.from_bytes(frames[8:12])
+                first = _LOG_HEADER + self._moved * size
+                # There may be thousands of frames: only their numbers are copied.
+                numbers = {frames[place : place + 4] for place in range(first, len(frames) - 3, size)}
+            return {int.from_bytes(number) for number in numbers}
+        finally:
+            os.close(log)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, timeout=PATIENCE)
     connection.execute("pragma secure_delete = on")
     return connection
-
-
-def _logged(path: Path) -> set[int]:
-    """The numbers of the pages in the log. The first page of the file is 1."""
-    try:
-        log = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return set()
-    try:
-        if os.fstat(log).st_size < _LOG_HEADER:
-            return set()
-        with mmap.mmap(log, 0, access=mmap.ACCESS_READ) as frames:
-            size = _FRAME_HEADER + int.from_bytes(frames[8:12])
-            # There may be thousands of pages: only their numbers are copied.
-            numbers = {frames[place : place + 4] for place in range(_LOG_HEADER, len(frames) - 3, size)}
-        return {int.from_bytes(number) for number in numbers}
-    finally:
-        os.close(log)
 
 
 def _scrub(file: int, pages: set[int]) -> None:

@@ -8,7 +8,7 @@ transaction (group commit). A transaction takes some tens of microseconds, becau
   second, never the file's consistency.
 
 Deleted rows are not left behind (OPS-7). `secure_delete` overwrites them in the file. The log is emptied after a second without
-commits, and at least every five seconds. Commits wait some milliseconds meanwhile, and the event loop goes on.
+commits, and at least every half minute. Commits wait for the disk meanwhile, and the event loop goes on.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from fhircast_hub.service.ports import Changed, Deliver, Limits, Stale, ignore_c
 from fhircast_hub.storage.memory import MemoryStore
 from fhircast_hub.storage.row_reader import sessions_of
 from fhircast_hub.storage.rows import Row, changes
-from fhircast_hub.storage.scrubbing import empty_log, move_log
+from fhircast_hub.storage.scrubbing import Log
 from fhircast_hub.storage.upgrade import OLDEST_VERSION, upgrade
 from fhircast_hub.waiter import Waiter
 
@@ -43,10 +43,10 @@ from fhircast_hub.waiter import Waiter
 SCHEMA_VERSION = 3
 #: Seconds between two moves of the log into the file: a power cut may cost so many.
 CHECKPOINT_SECONDS = 1.0
-#: Seconds until the log is emptied although there are commits in each second.
-EMPTY_SECONDS = 5.0
-#: Pages of 4 KiB in the log that have it emptied sooner.
-MAX_LOG_PAGES = 4096
+#: Seconds until the log is emptied although there are commits in each second. Closed data may stay for a minute (OPS-7).
+EMPTY_SECONDS = 30.0
+#: Frames in the log, of 4 KiB each, that have it emptied sooner.
+MAX_LOG_FRAMES = 32768
 #: Seconds after which a client may try again when the file could not be written.
 RETRY_AFTER = 5
 
@@ -96,6 +96,7 @@ class SqliteStore(MemoryStore):
             # Kept open to the end: closing it would end the locks that SQLite has on the file.
             self._file = _open_private(self._path)
             undo.callback(os.close, self._file)
+            self._wal = Log(self._path, self._file)
             try:
                 self._connection = sqlite3.connect(self._path, isolation_level=None, timeout=1.0)
                 undo.callback(self._connection.close)
@@ -141,7 +142,8 @@ class SqliteStore(MemoryStore):
             await asyncio.wait([self._work])
         self._flush()
         try:
-            await self._in_thread(empty_log)
+            await self._in_thread(self._wal.empty)
+            await self._in_thread(self._wal.scrub)
         except (sqlite3.Error, OSError) as error:
             _log.error("store not checkpointed", error=type(error).__name__)
         self._thread.shutdown()
@@ -197,8 +199,8 @@ class SqliteStore(MemoryStore):
             if not self._has_log:
                 continue
             try:
-                pages = await self._in_thread(move_log) if commits else 0
-                if not commits or pages > MAX_LOG_PAGES or self._loop.time() >= empty_by:
+                frames = await self._in_thread(self._wal.move) if commits else 0
+                if not commits or frames > MAX_LOG_FRAMES or self._loop.time() >= empty_by:
                     await self._empty()
                     empty_by = self._loop.time() + EMPTY_SECONDS
             except (sqlite3.Error, OSError) as error:
@@ -208,14 +210,15 @@ class SqliteStore(MemoryStore):
         """Empty the log. Commits of this time are written afterwards."""
         self._emptying = True
         try:
-            self._has_log = not await self._in_thread(empty_log)
+            self._has_log = not await self._in_thread(self._wal.empty)
         finally:
             self._emptying = False
             self._loop.call_soon(self._flush)
+        await self._in_thread(self._wal.scrub)
 
-    async def _in_thread(self, work: Callable[[Path, int], _Result]) -> _Result:
+    async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
         """Run `work` in the thread. A cancelled caller does not cancel the work."""
-        working = self._loop.run_in_executor(self._thread, work, self._path, self._file)
+        working = self._loop.run_in_executor(self._thread, work)
         self._work = working
         return await asyncio.shield(working)
 
