@@ -38,9 +38,8 @@ _M_MMAP_THRESHOLD, _LARGE = -3, 32 << 10
 ACCEPTED_BY_WORKER = 8
 #: How often a worker is the first to hear of connections: a part of the ticks of 0.1 s.
 FIRST_OFTEN = 0.2
-#: Thresholds of the garbage collector: objects more than before, then times that the younger generation was collected. With Python's
-#: own (700, 10, 10) the collector took 2 % of the CPU of an event, and paused the hub for 30 ms now and then. Events and sockets
-#: leave no garbage in cycles, so the collector has little to find.
+#: Thresholds of the garbage collector: new objects, then collections of the younger generation. Events and sockets leave no garbage
+#: in cycles, so the collector has little to find. Python's own (700, 10, 10) took 2 % of an event's CPU, and paused the hub for 30 ms.
 COLLECTOR = (10_000, 20, 20)
 #: Connections that may wait to be accepted: after an outage, all clients of a hospital reconnect at once.
 BACKLOG = 4096

@@ -1,7 +1,7 @@
-"""Waiter: what a coroutine waits for, with a task or without one.
+"""Waiter: the end of a coroutine's wait, with a task or without one.
 
-A commit, or a turn, settles its waiters in one call. A waiter in a task is woken by a future of the loop. A waiter without a task
-(http/direct.py) goes on at once, within that call: no future, no further turn of the loop.
+A commit, or a turn, settles its waiters in one call. A coroutine in a task is woken by a future of the loop. A coroutine without a
+task (http/direct.py) goes on at once, within that call: no future, no further turn of the loop.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Waiter(Awaitable[None]):
         self._error: Exception | None = None
         #: Wakes the task that waits. None: no task waits.
         self._future: asyncio.Future[None] | None = None
-        #: Called by `settle`. Set by a waiter without a task, which was yielded this object.
+        #: Called by `settle`. Set by the driver of a coroutine without a task.
         #: An error goes to the loop's exception handler, so that other waiters of the call are settled.
         self.then: Callable[[], None] | None = None
 
@@ -33,7 +33,7 @@ class Waiter(Awaitable[None]):
         if self.then is not None:
             try:
                 self.then()
-            except Exception as failure:
+            except (Exception, asyncio.CancelledError) as failure:
                 report = {"message": "a request failed after a wait", "exception": failure}
                 asyncio.get_running_loop().call_exception_handler(report)
         elif self._future is not None and not self._future.done():  # the waiting task may be cancelled

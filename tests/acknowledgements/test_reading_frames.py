@@ -25,6 +25,7 @@ from tests.acknowledgements.tracker_world import Node, event_ref, reply
         *((status, None) for status in ("0", "-409", "99", "600", "1000", "4090", "40", "4", "2000", '"4090"')),
         ('"409۹"', 409),  # only ASCII digits count, and 409 has no fourth digit
         *((status, None) for status in ('"٤٠٩"', '"HTTP/1.1 409 Conflict"', "1e400", '"\\u0034"')),
+        ('"\\u0034\\u0030\\u0039"', 409),
     ],
 )
 def test_a_status_of_any_shape_is_an_acknowledgement(status: str, code: int | None) -> None:

@@ -7,6 +7,7 @@ import gc
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +16,10 @@ from structlog.testing import capture_logs
 from fhircast_hub.budgets.table import BODY_SECONDS, HEADER_SECONDS
 from fhircast_hub.http import protocol
 from fhircast_hub.http import request as request_module
+from fhircast_hub.http.direct import DirectAnswer
+from fhircast_hub.http.request import Request
 from tests.http.wire import Wire, request, wire
-from tests.running import RunningHub, event, running_hub, until
+from tests.running import TOPIC, RunningHub, event, running_hub, to_the_end, until
 
 JSON = {"Content-Type": "application/json"}
 
@@ -43,8 +46,6 @@ class Asgi:
 async def known(**settings: Any) -> AsyncIterator[tuple[RunningHub, Asgi, Wire]]:
     """A hub that has verified the token, and a connection to the hub."""
     async with running_hub(**settings) as hub, wire(hub) as connection:
-        token = hub.token()
-        hub.token = lambda *_, **__: token  # type: ignore[method-assign]  # a further call would sign another token
         assert (await hub.publish(event("Patient-open", "p0"))).status_code == 202
         yield hub, Asgi(hub), connection
 
@@ -193,10 +194,11 @@ async def test_a_fault_of_the_hub_is_answered(monkeypatch: pytest.MonkeyPatch) -
         assert [line["event"] for line in lines] == ["request failed", "request"]
 
 
-@pytest.mark.req("EVT-1")
-async def test_a_client_that_is_gone_hurts_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its event counts. Its answer is neither written nor logged."""
-    async with known() as (hub, _, connection):
+@pytest.mark.req("AUD-1", "OPS-2")
+async def test_an_event_whose_client_is_gone_leaves_its_trail(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nobody publishes without an audit entry by hanging up."""
+    trail = tmp_path / "trail.jsonl"
+    async with known(audit=f"file://{trail}") as (hub, _, connection):
         submit, gone = hub.hub.service.submit, asyncio.Event()
 
         async def late(*command: Any) -> object:
@@ -206,14 +208,94 @@ async def test_a_client_that_is_gone_hurts_nobody(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(hub.hub.service, "submit", late)
         with capture_logs() as lines:
             await connection.send(post(hub))
-            await asyncio.sleep(0.05)  # the hub reads the request by itself
+            await until(lambda: any(isinstance(each.cycle, DirectAnswer) for each in connections_of(hub)))
             connection.writer.transport.abort()
-            await asyncio.sleep(0.05)
+            await until(lambda: not any(isinstance(each.cycle, DirectAnswer) for each in connections_of(hub)))
             gone.set()
-            monkeypatch.undo()
-            assert (await hub.publish(event("Patient-open", "p2"))).status_code == 202
-        assert [line["status"] for line in lines if line["event"] == "request"] == [202]
-        assert (await hub.context()).json()["context"][0]["resource"]["id"] == "p2"
+            await until(lambda: len(lines) == 1)
+        assert [(line["event"], line["status"]) for line in lines] == [("request", 202)]
+        assert (await hub.context()).json()["context"][0]["resource"]["id"] == "p1"
+    assert trail.read_text().count('"code":"Patient-open"') == 2
+
+
+@pytest.mark.req("AUD-1", "OPS-2")
+async def test_a_handshake_behind_an_unanswered_event_ends_the_connection(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Otherwise the answer would come among the frames of the socket."""
+    async with known(store=f"sqlite:///{tmp_path}/hub.db") as (hub, _, connection):
+        path = (await hub.subscribe()).partition(str(hub.port))[2]
+        upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+        key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+        with capture_logs() as lines:
+            await connection.send(post(hub) + request("GET", path, upgrade | key))
+            assert await to_the_end(connection.reader) == b""
+            await until(lambda: len(lines) == 1)
+        assert [(line["event"], line["status"]) for line in lines] == [("request", 202)]
+
+
+@pytest.mark.req("OPS-6", "LIM-3")
+async def test_each_request_has_a_step_of_its_own() -> None:
+    """Of a slice only the first request takes the direct way. The others claim their steps, and only so many may wait."""
+    async with known() as (hub, asgi, connection):
+        await connection.send(post(hub, b"{}") * 5)
+        assert [(await connection.reply()).status for _ in range(5)] == [400] * 5
+        assert asgi.count == 4
+
+
+@pytest.mark.req("WHK-2")
+async def test_a_webhook_with_a_remembered_token() -> None:
+    """The name of the callback is looked up, in a task."""
+    async with known(allow_insecure=True) as (hub, asgi, _):
+        form = {
+            "hub.channel.type": "webhook",
+            "hub.mode": "subscribe",
+            "hub.topic": TOPIC,
+            "hub.events": "Patient-open",
+        }
+        answer = await hub.client.post(
+            hub.url, json=form | {"hub.callback": "http://x.invalid/"}, headers=hub.headers()
+        )
+        assert answer.status_code in {202, 400}, answer.text
+        assert asgi.count == 0
+
+
+@pytest.mark.req("EVT-1")
+async def test_http_1_0_is_for_asgi() -> None:
+    async with known() as (hub, asgi, connection):
+        await connection.send(post(hub, Connection="keep-alive").replace(b"HTTP/1.1", b"HTTP/1.0", 1))
+        reply = await connection.reply()
+        assert (reply.status, reply.headers["connection"], asgi.count) == (202, "close", 1)
+
+
+@pytest.mark.req("EVT-1")
+@pytest.mark.parametrize("after", ["Transfer-Encoding: chunked", "Content-Length: 9\r\nOrigin: https://ehr.example"])
+async def test_who_expects_to_be_told_to_go_on_is_told(after: str) -> None:
+    async with known() as (hub, _, connection):
+        head = request("POST", "/api/hub", hub.headers() | JSON | {"Expect": "100-continue"})
+        await connection.send(head.removesuffix(b"\r\n") + after.encode() + b"\r\n\r\n")
+        assert (await connection.reply()).status == 100
+
+
+@pytest.mark.req("LIM-3")
+async def test_an_answered_request_keeps_no_body() -> None:
+    async with known() as (hub, _, connection):
+        body = b'{"a":"%b"}' % (b"a" * 3000)
+        await connection.send(post(hub, body))
+        assert (await connection.reply()).status == 400
+        assert not [each for each in gc.get_objects() if isinstance(each, Request) and each.body == body]
+
+
+@pytest.mark.req("EVT-1")
+async def test_a_fault_after_the_answer_makes_no_second_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with known() as (hub, _, connection):
+
+        def fail(*_: Any, **__: Any) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(protocol.HttpProtocol, "on_response_complete", fail)
+        await connection.send(post(hub, b"{}"))
+        assert (await to_the_end(connection.reader)).count(b"HTTP/1.1") <= 1
 
 
 @pytest.mark.req("LIM-3")

@@ -92,3 +92,15 @@ async def test_gathered_frames_are_no_longer_than_a_big_frame() -> None:
         (written,) = transport.written
         assert BIG_FRAME.most < len(written) < BIG_FRAME.most + 20_100
         assert socket_.queued[0] == 5
+
+
+async def test_a_fault_among_the_effects_holds_no_later_frame() -> None:
+    async with stuck_socket() as (hub, socket_, transport):
+        socket_.resume_writing()
+        transport.pauses = None
+        transport.written.clear()
+        to = (socket_._name,)
+        with pytest.raises(TypeError):
+            hub.hub.registry.deliver([Send(to, b"one"), Send(to, b"two"), Send(to, cast(bytes, None))])
+        hub.hub.registry.deliver([Send(to, b"three")])
+        assert b"".join(transport.written) == text_frame(b"one") + text_frame(b"two") + text_frame(b"three")

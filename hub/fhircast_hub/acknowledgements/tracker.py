@@ -69,7 +69,7 @@ class _Sent(msgspec.Struct, eq=False):
     repeats: list[_Sent] | None = None
 
     def forget(self) -> None:
-        """Nobody is missed for this frame any more. It goes when its time is over."""
+        """Miss no acknowledgement of this frame any more. The frame is removed when its time is over."""
         self.to = ()
         for repeat in self.repeats or ():
             repeat.to = ()

@@ -27,7 +27,7 @@ class Meter:
         self.account: Account | None = None
 
     def add(self, seconds: float, *, within_step: bool = False) -> None:
-        """Add the seconds of one step. `within_step`: another step, which counts these seconds in its turn, made this one."""
+        """Add the seconds of one step. `within_step`: an outer step counts these seconds for the turn."""
         if not within_step:
             self._on_step(seconds)
         self.seconds += seconds

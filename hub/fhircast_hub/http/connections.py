@@ -1,4 +1,4 @@
-"""What the HTTP connections of a server share, and what http/protocol.py needs for each."""
+"""The state that HTTP connections share, and parts of each connection (http/protocol.py)."""
 
 from __future__ import annotations
 
@@ -64,6 +64,32 @@ class HttpContext:
         if isinstance(cycle, DirectAnswer):
             return cycle.user
         return self.user_of(cycle.scope) if cycle is not None else None
+
+
+class Timer:
+    """Calls back once, unless stopped before."""
+
+    __slots__ = ("_handle", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._handle: asyncio.TimerHandle | None = None
+
+    @property
+    def runs(self) -> bool:
+        """Whether the timer was started and not stopped."""
+        return self._handle is not None
+
+    def start(self, seconds: float, then: Callable[..., None], *arguments: object) -> None:
+        """Call `then` after these seconds, in place of an earlier call."""
+        self.stop()
+        self._handle = self._loop.call_later(seconds, then, *arguments)
+
+    def stop(self) -> None:
+        """Call nothing."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
 
 
 class Flow(FlowControl):

@@ -1,25 +1,27 @@
 """The direct way: a small POST under hub.url with a remembered token is answered in plain calls.
 
-http/protocol.py hands over a request whose body is complete. `HubApi.answer` runs at once, as far as the commit. It goes on within
-the store's call when the commit is written (waiter.py). So there is no task, no ASGI message, and no future.
+http/protocol.py hands over a request whose body is complete. `HubApi.answer` runs at once, as far as the commit. The same function
+goes on within the store's call when the commit is written (waiter.py). So there is no task, no ASGI message, and no future.
 
-A request that waits for anything else (its user's turn, another node) goes on in a task. Before that moment nothing may need a task,
-as asyncio.timeout does. All other requests take the way of ASGI, through the same `HubApi.answer`.
+A request that waits for anything else goes on in a task. Code before that moment must not need a task, as asyncio.timeout does.
+All other requests take the way of ASGI, through the same `HubApi.answer`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable, Iterable
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Hashable, Iterable
+from typing import Any, Protocol
 
+import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
 from fhircast_hub.budgets.meter import MeteredCoroutine
+from fhircast_hub.budgets.table import BIG_ANSWER
 from fhircast_hub.core.access.principal import Principal
-from fhircast_hub.core.errors import Unauthenticated
+from fhircast_hub.core.errors import HubError, Unauthenticated
 from fhircast_hub.http.hub import HubApi
 from fhircast_hub.http.rate_limit import Rates
 from fhircast_hub.http.request import Headers, Message, Request, Response, bearer_token, closes, headers_of
@@ -29,6 +31,7 @@ from fhircast_hub.service.request_id import REQUEST_ID
 from fhircast_hub.waiter import Waiter
 
 HeaderList = list[tuple[bytes, bytes]]
+_log = structlog.get_logger()
 
 
 class Connection(Protocol):
@@ -37,9 +40,14 @@ class Connection(Protocol):
     #: Address and port of the other end.
     client: tuple[str, int] | None
     server_state: ServerState
-    loop: asyncio.AbstractEventLoop
-    #: Tasks that the server waits for when it stops.
-    tasks: set[asyncio.Task[None]]
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` in a task, for which the server waits when it stops."""
+        ...
+
+    def cut(self) -> None:
+        """End the connection without an answer."""
+        ...
 
     def write_answer(self, answer: bytes, *, keep_alive: bool) -> None:
         """Write a whole answer. The connection is free for the next request then, or closes."""
@@ -47,7 +55,7 @@ class Connection(Protocol):
 
 
 class DirectWay:
-    """What all connections need to answer requests. `address_of(peer, headers)` is the client's address."""
+    """Answers the requests of all connections. `address_of(peer, headers)` is the client's address."""
 
     def __init__(
         self,
@@ -58,8 +66,7 @@ class DirectWay:
         is_hub: Callable[[str], bool],
         address_of: Callable[[str, Iterable[tuple[bytes, bytes]]], str],
     ) -> None:
-        self.answer = api.answer
-        self.refuse = rates.refuse
+        self._api, self._rates = api, rates
         self.request_log = request_log
         self._verifier = verifier
         self._is_hub = is_hub
@@ -89,6 +96,10 @@ class DirectWay:
         exchange = self.request_log.begin(self._address_of(client[0], headers) if client else "")
         return Request("POST", path, Headers(headers), exchange, body, _no_more, principal)
 
+    async def answer(self, request: Request) -> Response:
+        """The answer to a request. Raises nothing."""
+        return self._rates.refuse(request.exchange, request.headers) or await self._api.answer(request)
+
     def head(self, response: Response, request_id: str, default_headers: HeaderList, keep_alive: bool) -> bytes:
         """Status line and headers of an answer. Without `keep_alive` the connection closes afterwards."""
         if default_headers is not self._default:
@@ -109,16 +120,26 @@ class DirectWay:
 class DirectAnswer:
     """The answer to one request, in steps. uvicorn's protocol sees a cycle of request and response in it."""
 
-    __slots__ = ("_connection", "_request", "_steps", "_way", "disconnected", "keep_alive", "response_complete", "user")
+    __slots__ = (
+        "_connection",
+        "_exchange",
+        "_steps",
+        "_way",
+        "disconnected",
+        "keep_alive",
+        "response_complete",
+        "user",
+    )
 
-    # What uvicorn asks of a cycle. The body has come whole, and nobody waits for more.
+    # uvicorn asks each cycle for these. The body has come whole, and nobody waits for more.
     more_body = False
     message_event = asyncio.Event()
 
     def __init__(
         self, way: DirectWay, connection: Connection, request: Request, principal: Principal, *, keep_alive: bool
     ) -> None:
-        self._way, self._connection, self._request = way, connection, request
+        self._way, self._connection, self._exchange = way, connection, request.exchange
+        self._steps = way.answer(request)
         #: The turn's key of the request's user.
         self.user: Hashable = principal.realm, principal.subscriber, connection if principal.system else None
         self.keep_alive = keep_alive
@@ -127,50 +148,53 @@ class DirectAnswer:
         self.disconnected = False
 
     def begin(self) -> None:
-        """Answer now, or begin. This is a part of the connection's step, which has read the request."""
-        request = self._request
-        if (refusal := self._way.refuse(request.exchange, request.headers)) is not None:
-            self._answer(refusal)
-        else:
-            self._steps = self._way.answer(request)
-            self._step(within_step=True)
+        """Make the first step, within the connection's step that has read the request."""
+        self._step(within_step=True)
+        REQUEST_ID.set(None)  # the connection goes on in this context
 
     def _go_on(self) -> None:
-        """The commit is settled."""
-        REQUEST_ID.set(self._request.exchange.request_id)
+        """Make the next step: the wait is over."""
+        REQUEST_ID.set(self._exchange.request_id)
         self._step(within_step=False)
 
     def _step(self, *, within_step: bool) -> None:
-        began, meter = time.perf_counter(), self._request.exchange.meter
+        began, meter = time.perf_counter(), self._exchange.meter
         try:
             waits_for = self._steps.send(None)
         except StopIteration as end:
-            meter.add(time.perf_counter() - began, within_step=within_step)
             self._answer(end.value)
-            return
-        meter.add(time.perf_counter() - began, within_step=within_step)
-        if isinstance(waits_for, Waiter):
-            waits_for.then = self._go_on
         else:
-            task, tasks = self._connection.loop.create_task(self._finish(waits_for)), self._connection.tasks
-            task.add_done_callback(tasks.discard)
-            tasks.add(task)
+            if isinstance(waits_for, Waiter):
+                waits_for.then = self._go_on
+            else:
+                self._connection.spawn(self._finish(waits_for))
+        finally:
+            meter.add(time.perf_counter() - began, within_step=within_step)
 
     async def _finish(self, waits_for: object) -> None:
         """Make the other steps in a task."""
-        self._answer(await MeteredCoroutine(self._steps, self._request.exchange.meter, waits_for))
+        try:
+            self._answer(await MeteredCoroutine(self._steps, self._exchange.meter, waits_for))
+        finally:
+            if not self.response_complete:  # the server stops, and has cancelled the task
+                self._way.request_log.end(self._exchange, "POST", HubError.status)
+                self._connection.cut()
 
     def _answer(self, response: Response) -> None:
-        if self.disconnected:
-            return
-        exchange = self._request.exchange
+        """Write the answer and its lines. An accepted event leaves an audit entry, also where the client is gone (AUD-1)."""
+        assert len(response.body) <= BIG_ANSWER  # so the account counts no big answer
         self.keep_alive = self.keep_alive and not closes(response)
-        head = self._way.head(
-            response, exchange.request_id, self._connection.server_state.default_headers, self.keep_alive
-        )
         self.response_complete = True
-        self._connection.write_answer(head + response.body, keep_alive=self.keep_alive)
-        self._way.request_log.end(exchange, self._request.method, response.status)
+        del self._steps  # the connection keeps this object, and shall keep no body
+        try:
+            self._way.request_log.end(self._exchange, "POST", response.status)
+            if not self.disconnected:
+                headers = self._connection.server_state.default_headers
+                head = self._way.head(response, self._exchange.request_id, headers, self.keep_alive)
+                self._connection.write_answer(head + response.body, keep_alive=self.keep_alive)
+        except Exception as error:  # else uvicorn would answer again
+            _log.error("request failed", request_id=self._exchange.request_id, exc_info=error)
+            self._connection.cut()
 
 
 def _lines(headers: HeaderList) -> bytes:

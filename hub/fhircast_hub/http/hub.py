@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import secrets
 import time
@@ -94,7 +95,7 @@ Watch = Callable[[str, SessionKey, str], None]
 
 @dataclass(kw_only=True, eq=False)
 class HubApi:
-    """The ASGI application under hub.url."""
+    """Answers requests under hub.url. Called as an ASGI application, or by `answer`."""
 
     service: Service
     verifier: TokenVerifier
@@ -237,6 +238,8 @@ class HubApi:
             form = parse_subscription_request(text) if sent == _FORM else parse_json_subscription_request(text)
             if form is None:
                 return await self._publish(request, principal, topics, text)
+            if request.body is not None:
+                await asyncio.sleep(0)  # the direct way goes on in a task: looking up a callback's name needs one
             return await self._change_subscription(request, principal, topics, form)
         finally:
             account.bodies -= len(body)

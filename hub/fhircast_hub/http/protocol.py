@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from uvicorn._types import ASGI3Application
@@ -25,7 +25,7 @@ from fhircast_hub.budgets.table import (
     STALLED,
 )
 from fhircast_hub.edge.client_addresses import address_key
-from fhircast_hub.http.connections import TOO_MANY_WAIT, Flow, HttpContext, wrong_host
+from fhircast_hub.http.connections import TOO_MANY_WAIT, Flow, HttpContext, Timer, wrong_host
 from fhircast_hub.http.direct import DirectAnswer
 
 #: Seconds that an idle connection stays open: longer than the minute after which proxies close theirs.
@@ -64,15 +64,17 @@ class HttpProtocol(HttpToolsProtocol):
         #: Whether a step for reading on is queued.
         self._queued = False
         #: Cuts the connection if the headers do not end. Takes a request to ASGI whose small body does not.
-        self._header_timer: asyncio.TimerHandle | None = None
+        self._header_timer = Timer(self.loop)
         #: Cuts the connection if the client reads nothing of an answer.
-        self._stall_timer: asyncio.TimerHandle | None = None
+        self._stall_timer = Timer(self.loop)
         #: The reason of a 400, where uvicorn's own reason says too little.
         self._refusal = ""
         #: Whether a header of the present request is for ASGI.
         self._needs_asgi = False
         #: The body so far of a request that may take the direct way. None: the request goes by ASGI.
-        self._small_body: bytes | None = None
+        self._small_body: list[bytes] | None = None
+        #: Whether this step has taken a request on the direct way. The next one claims a step of its own.
+        self._took_direct = False
 
     # asyncio.Protocol
 
@@ -126,8 +128,8 @@ class HttpProtocol(HttpToolsProtocol):
         size, is_done = self._at, self._at == len(self._received) or self._ended
         if is_done:
             self._received, self._at = b"", 0
-            if self._small_body is not None and self._header_timer is None:  # many clients send the body by itself
-                self._start_header_timer(DIRECT_SECONDS, self._go_by_asgi)
+            if self._small_body is not None and not self._header_timer.runs:  # many clients send the body by itself
+                self._header_timer.start(DIRECT_SECONDS, self._go_by_asgi)
             if self._ended or self.flow.read_paused:
                 return
             if size <= SLICE.most:  # otherwise one connection could send megabytes in a turn
@@ -160,10 +162,10 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _feed(self, data: bytes) -> None:
         self._overhead += len(data)
-        self._message_ended = False
+        self._message_ended = self._took_direct = False
         super().data_received(data)
         # An empty line may begin a request.
-        if self._header_timer is None and (self._in_headers or (self._idle and not self._message_ended)):
+        if not self._header_timer.runs and (self._in_headers or (self._idle and not self._message_ended)):
             self._start_header_timer()
         if self._overhead > (HEADER_BYTES.most if self._in_headers else OVERHEAD.most):
             self.cut()
@@ -172,15 +174,14 @@ class HttpProtocol(HttpToolsProtocol):
         self._overhead -= len(body)
         self._body_left = max(0, self._body_left - len(body))
         if self._small_body is not None:
-            self._small_body += body
+            self._small_body.append(body)
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._message_ended = True
-        self._stop_header_timer()
-        body = self._small_body
-        if body is None:
+        self._header_timer.stop()
+        if self._small_body is None:
             super().on_message_complete()
             return
         principal = self._context.direct.recall(self.headers)
@@ -188,7 +189,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._go_by_asgi()
             super().on_message_complete()
             return
-        self._small_body = None
+        body, self._small_body = b"".join(self._small_body), None
         direct, keep_alive = self._context.direct, self.parser.should_keep_alive()
         request = direct.request(self.client, self.url, self.headers, body, principal)
         answer = DirectAnswer(direct, self, request, principal, keep_alive=keep_alive)
@@ -200,7 +201,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._watch_answer()
 
     def resume_writing(self) -> None:
-        self._stop_watching()
+        self._stall_timer.stop()
         if self.transport.get_write_buffer_size():
             self._watch_answer()
         super().resume_writing()
@@ -210,7 +211,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._overhead = self._chunks = 0
         self._in_headers, self._body_left = True, 0
-        if self._header_timer is not None:
+        if self._header_timer.runs:
             self._start_header_timer()
         # As uvicorn's method, without the scope of ASGI.
         self.url, self.headers, self.expect_100_continue = b"", [], False
@@ -226,17 +227,18 @@ class HttpProtocol(HttpToolsProtocol):
             self._body_left = int(value)
         elif name in _FOR_ASGI:
             self._needs_asgi = True
-            self.expect_100_continue = name == b"expect" and value.lower() == b"100-continue"
+            self.expect_100_continue |= name == b"expect" and value.lower() == b"100-continue"
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._in_headers = False
-        self._stop_header_timer()
+        self._header_timer.stop()
         self._set_busy()
-        if self.parser.get_http_version() == "1.1":
+        is_1_1 = self.parser.get_http_version() == "1.1"
+        if is_1_1:
             self._refuse_if(wrong_host(self.headers))
-        if self._may_be_direct():
-            self._small_body = b""
+        if is_1_1 and self._may_be_direct():
+            self._small_body, self._took_direct = [], True
             return
         self._go_by_asgi()
         if len(self.pipeline) > PIPELINED.most:
@@ -245,7 +247,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _may_be_direct(self) -> bool:
         """Whether the request takes the direct way if its body comes at once. Nothing else is being answered then."""
         return (
-            not self._needs_asgi
+            not (self._needs_asgi or self._took_direct)
             and 0 < self._body_left <= BIG_BODY.most
             and self.parser.get_method() == b"POST"
             and getattr(self.cycle, "response_complete", True)  # uvicorn begins with None
@@ -255,15 +257,15 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _go_by_asgi(self) -> None:
         """Give the request, as far as its parts have come, to uvicorn."""
-        url, headers, expect, body = self.url, self.headers, self.expect_100_continue, self._small_body
+        url, headers, expect, parts = self.url, self.headers, self.expect_100_continue, self._small_body or ()
         self._small_body = None
-        self._stop_header_timer()
+        self._header_timer.stop()
         super().on_message_begin()  # makes the scope
         self.url, self.expect_100_continue = url, expect
         self.headers += headers  # the scope has this list
         super().on_headers_complete()
-        if body:
-            super().on_body(body)
+        for part in parts:
+            super().on_body(part)
 
     def on_chunk_header(self) -> None:
         """A chunk begins. Each chunk costs a call, however short."""
@@ -273,10 +275,18 @@ class HttpProtocol(HttpToolsProtocol):
 
     def write_answer(self, answer: bytes, *, keep_alive: bool) -> None:
         """Write a whole answer of the direct way."""
+        if self._lost or self.transport.is_closing():
+            return
         self.transport.write(answer)
         if not keep_alive:
             self.transport.close()
         self.on_response_complete()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` in a task, for which the server waits when it stops."""
+        task = self.loop.create_task(work)
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
 
     # Methods of uvicorn's protocol
 
@@ -306,7 +316,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self.cycle.response_complete and self.cycle.more_body:
             self.cycle.body = bytearray()
             self._start_header_timer()
-        if self.transport.is_closing() and self._stall_timer is None:  # the client must read the rest of the answer
+        if self.transport.is_closing() and not self._stall_timer.runs:  # the client must read the rest of the answer
             self._watch_answer()
 
     def timeout_keep_alive_handler(self) -> None:
@@ -326,6 +336,9 @@ class HttpProtocol(HttpToolsProtocol):
         super().shutdown()
 
     def handle_websocket_upgrade(self) -> None:
+        if not getattr(self.cycle, "response_complete", True):
+            self.cut()  # the answer to the request before would come within the socket's frames
+            return
         self._ended = True
         self._leave()
         self.transport.resume_reading()
@@ -356,15 +369,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._set_busy()
         self.transport.abort()
 
-    def _start_header_timer(self, seconds: float | None = None, then: Callable[[], None] | None = None) -> None:
-        self._stop_header_timer()
+    def _start_header_timer(self) -> None:
         if not self._ended:
-            self._header_timer = self.loop.call_later(seconds or HEADER_SECONDS.most, then or self.cut)
-
-    def _stop_header_timer(self) -> None:
-        if self._header_timer is not None:
-            self._header_timer.cancel()
-            self._header_timer = None
+            self._header_timer.start(HEADER_SECONDS.most, self.cut)
 
     def _watch_answer(self, before: int | None = None) -> None:
         """Cut the connection if the client reads nothing of the answer. `before`: unsent bytes at the last look."""
@@ -372,13 +379,7 @@ class HttpProtocol(HttpToolsProtocol):
         if before is not None and left >= before:
             self.cut()
         else:
-            self._stop_watching()
-            self._stall_timer = self.loop.call_later(STALLED.most, self._watch_answer, left)
-
-    def _stop_watching(self) -> None:
-        if self._stall_timer is not None:
-            self._stall_timer.cancel()
-            self._stall_timer = None
+            self._stall_timer.start(STALLED.most, self._watch_answer, left)
 
     def _drop_parts(self) -> None:
         """Forget all that refers to this object. The garbage collector would free these late, because it counts objects, not bytes."""
@@ -389,8 +390,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _leave(self) -> None:
         """The connection ends, or becomes a WebSocket."""
-        self._stop_header_timer()
-        self._stop_watching()
+        self._header_timer.stop()
+        self._stall_timer.stop()
         if self._address_key:
             self._set_busy()
             self._context.connections[self._address_key] -= 1

@@ -1,4 +1,4 @@
-"""Requests and responses under hub.url. These stay beside Starlette's, which serve the root (http/root.py).
+"""Requests and responses under hub.url. Starlette's stay for the root (http/root.py).
 
 An event's way in must be short: Starlette's Request and Response would add about a dozen calls to each event. The hub
 answers a request by one function from Request to Response, and each server needs a thin adapter around that function.
@@ -104,7 +104,7 @@ def bearer_token(headers: Headers) -> str:
 
 
 def topics_in(path: bytes) -> tuple[str, ...]:
-    """The topics that a path may name, the most likely first. Empty without a topic. Raises BadRequest if they are not UTF-8.
+    """The topics that a path may name, the most likely first. Empty without a topic. Raises BadRequest for other than UTF-8.
 
     `path` is the part after hub.url, not decoded. Each topic is decoded once (EVT-3). Empty segments at the ends name
     nothing (GET-10). But a topic may begin or end with a slash, such as a URL that the client did not escape.

@@ -155,7 +155,7 @@ class SqliteStore(MemoryStore):
         """Write the batch in one transaction, then deliver. After a failure undo the batch, so that memory equals the file."""
         if self._emptying:
             return
-        # Requests go on while their commits are settled. What these commit is the next batch.
+        # Requests go on while their commits are settled. Their next commits make the next batch.
         batch, self._batch = self._batch, _Batch()
         if not batch.waiting:
             return

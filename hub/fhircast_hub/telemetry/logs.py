@@ -112,6 +112,8 @@ class _Stdout:
     def __init__(self) -> None:
         self._waiting: list[bytes] = []
         self._size = 0
+        #: Other threads write too, and a line must not be written twice.
+        self._lock = threading.Lock()
 
     def write(self, line: bytes) -> None:
         """Write a line, after those that wait."""
@@ -131,13 +133,17 @@ class _Stdout:
             self.flush()
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self.flush)
-        self._waiting.append(line)
-        self._size += len(line)
+        with self._lock:
+            self._waiting.append(line)
+            self._size += len(line)
 
     def flush(self) -> None:
         """Write the lines that wait."""
-        if self._waiting:
+        if not self._waiting:
+            return
+        with self._lock:
             lines, self._waiting, self._size = b"".join(self._waiting), [], 0
+        if lines:
             self.write(lines)
 
 
@@ -163,9 +169,9 @@ class _RequestLine(msgspec.Struct, omit_defaults=True):
 
 
 def log_request(request_id: str, method: str, status: int, ms: float, fields: Mapping[str, object]) -> None:
-    """Write the line of an answered request. Its answer took `ms` milliseconds. Of `fields`, only those of _RequestLine are written.
+    """Write the line of an answered request, whose answer took `ms` milliseconds. Only the fields of _RequestLine are written.
 
-    Every event has such a line, so a JSON line is encoded without structlog's steps, and written at the end of the turn.
+    Every event has such a line. So a JSON line is encoded without structlog's steps, and written at the end of the turn.
     """
     if _requests is None:
         _log.info("request", request_id=request_id, method=method, status=status, ms=ms, **fields)

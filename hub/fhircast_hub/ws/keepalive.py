@@ -1,4 +1,4 @@
-"""Keepalive of a socket by pings (SYN-13). A peer is alive if it answers pings, or at least goes on reading."""
+"""Keepalive of a socket by pings (SYN-34). A peer is alive if it answers pings, or at least goes on reading."""
 
 from __future__ import annotations
 

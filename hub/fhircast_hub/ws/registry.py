@@ -102,7 +102,17 @@ class Registry:
 
         The frames for one socket leave in one write.
         """
-        gathering = self._gather(effects) if len(effects) > 1 else ()
+        if len(effects) < 2:
+            self._carry_out(effects)
+            return
+        gathering = self._gather(effects)
+        try:
+            self._carry_out(effects)
+        finally:
+            for connection in gathering:
+                connection.release()
+
+    def _carry_out(self, effects: Sequence[Effect]) -> None:
         sent = 0
         for effect in effects:
             if isinstance(effect, Send):
@@ -112,8 +122,6 @@ class Registry:
                 self._webhooks(effect)
             elif (closing := self._connections.get(effect.connection)) is not None:
                 closing.close(effect.code, effect.reason)
-        for connection in gathering:
-            connection.release()
         if sent:
             self._metrics.events_out.inc(sent)
 

@@ -54,7 +54,7 @@ class SocketServices:
     queue_bytes: int
     #: Frames that may wait for one socket.
     queue_messages: int
-    #: Seconds between two pings (SYN-13).
+    #: Seconds between two pings (SYN-34).
     ping_seconds: float
     handshake_audit: HandshakeAudit
     log: Log = _log

@@ -221,7 +221,7 @@ class SocketWriter(asyncio.BaseProtocol):
             self._write_replies()
 
     def _hold(self, frame: Frame) -> None:
-        """Hold a frame for one write with the next ones. They are written when they are as long as a big frame."""
+        """Hold a frame for one write with the next ones. Held frames longer than BIG_FRAME are written at once."""
         self._gathered.extend((frame,) if isinstance(frame, bytes) else frame)
         self._gathered_size += size_of(frame)
         if self._gathered_size > BIG_FRAME.most:
@@ -274,7 +274,7 @@ class SocketWriter(asyncio.BaseProtocol):
         self._set_timer(self._services.ping_seconds, self._send_ping)
 
     def _send_ping(self) -> None:
-        """Ping (SYN-13), or cut the connection of a peer that is gone."""
+        """Ping (SYN-34), or cut the connection of a peer that is gone."""
         if self._pings.is_gone(self._transport.get_write_buffer_size()):
             self._services.metrics.pings_unanswered.inc()
             self._transport.abort()

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from fhircast_hub.core.limits import Rules
+from fhircast_hub.core.rules.missed_events import retain
 from fhircast_hub.core.rules.webhook_outbox import connection_name
 from fhircast_hub.core.state.commands import Connected
-from fhircast_hub.core.state.session import Session
+from fhircast_hub.core.state.effects import EventRef
+from fhircast_hub.core.state.session import RetainedEvent, Session, Subscription
 from tests.core.world import World, patient
 
 PATIENT = "Patient-open,Patient-close"
@@ -113,3 +116,20 @@ def test_a_socket_that_was_dead_is_told_what_it_missed_before_it_is_forgotten() 
     world.news("chart")
     world.connect("chart")
     assert world.news("chart") == ["subscribe", "Patient-close p1"]
+
+
+@pytest.mark.req("SUB-12", "SUB-35")
+def test_dropped_closes_stay_in_the_order_of_their_acceptance() -> None:
+    """Also where a close is too large to be retained, and goes before an older one that has to make room."""
+    absent = Subscription("s", "ann", "s", ("Patient-close",), 9e9, 1.0, never_connected=False)
+    before = Session(realm="r", topic="t", owner="", subscriptions={"s": absent})
+    rules = Rules(retained_messages=1, retained_bytes=1000)
+    first = retain(before, [retained_close("Patient", "p1", 100.0)], rules)
+    large = retained_close("Encounter", "e1", 200.0, size=2000)
+    second = retain(first, [retained_close("Patient", "p2", 200.0), large], rules)
+    assert list(second.dropped_closes.items()) == [("Patient/p1", 100.0), ("Encounter/e1", 200.0)]
+
+
+def retained_close(type_: str, id_: str, at: float, size: int = 100) -> RetainedEvent:
+    """A close with a frame of `size` bytes."""
+    return RetainedEvent(at, EventRef("e", "e", f"{type_}-close"), type_, f"{type_.lower()}/{id_}", bytes(size))

@@ -122,6 +122,13 @@ def cheap(*paths: str) -> Callable[[Attacker], Awaitable[None]]:
     return run
 
 
+async def refused_events(attacker: Attacker) -> None:
+    """A hundred connections post what is no event, with a known token. Each write has as many small requests as may wait."""
+    request = attacker.post(b"{}")
+    await attacker.begin()
+    await swarm(100, lambda _: attacker.repeat(lambda: request, _PIPELINED))
+
+
 async def connections(attacker: Attacker) -> None:
     """Sixty-four connections after another ask once, and are gone."""
     request = head("GET", "/health/live")
@@ -183,6 +190,7 @@ ANSWERS = {
 CALLBACKS = {"thousands": Attack(callbacks)}
 CHEAP = {
     "refused": Attack(cheap()),
+    "refused events": Attack(refused_events),
     "open doors": Attack(cheap("/metrics", "/health/ready", "/openapi.json"), refused_after=NEVER),
     "new connections": Attack(connections, refused_after=NEVER),
 }

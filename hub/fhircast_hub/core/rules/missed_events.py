@@ -58,11 +58,13 @@ def retain(session: Session, new_events: Sequence[RetainedEvent], rules: Rules) 
     size = sum([len(event.frame) for event in retained.values()])
     # An event that is too large by itself is dropped first, so that it does not displace all others.
     too_large = [number for number, event in new.items() if len(event.frame) > rules.retained_bytes]
-    dropped: list[RetainedEvent] = []
+    dropped: dict[int, RetainedEvent] = {}
     while retained and (size > rules.retained_bytes or len(retained) > rules.retained_messages):
-        dropped.append(retained.pop(too_large.pop(0) if too_large else next(iter(retained))))
-        size -= len(dropped[-1].frame)
-    return replace(session, retained=retained, dropped_closes=_with_dropped(dropped_closes, dropped))
+        number = too_large.pop(0) if too_large else next(iter(retained))
+        dropped[number] = retained.pop(number)
+        size -= len(dropped[number].frame)
+    oldest_first = [dropped[number] for number in sorted(dropped)]
+    return replace(session, retained=retained, dropped_closes=_with_dropped(dropped_closes, oldest_first))
 
 
 def drop_delivered(session: Session, env: Env) -> Session:
@@ -81,12 +83,12 @@ def drop_delivered(session: Session, env: Env) -> Session:
 def _accepted_since(session: Session, at: float) -> tuple[dict[int, RetainedEvent], dict[str, float]]:
     """The retained events and the dropped closes that were accepted at this time (epoch seconds) or later.
 
-    The oldest come first. Where the first is kept, all are, and the dict is the session's own.
+    Where all are kept, the dict is the session's own. Retained events are in order: where the first is kept, all are.
     """
     retained, dropped = session.retained, session.dropped_closes
     if retained and next(iter(retained.values())).accepted_at < at:
         retained = {number: event for number, event in retained.items() if event.accepted_at >= at}
-    if dropped and next(iter(dropped.values())) < at:
+    if dropped and min(dropped.values()) < at:
         dropped = {context: accepted_at for context, accepted_at in dropped.items() if accepted_at >= at}
     return retained, dropped
 
