@@ -28,7 +28,7 @@ IN_USE = (
     ".ack_timer._tracker._waiting",
     ".service._deadlines._at",
     ".service._answers._kept",
-    ".service.usage._weighed",
+    ".service.usage._counted",
     ".service.usage._owners",
     ".service.usage._subscriptions",
     "._store._sessions",
