@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from fhircast_hub.audit.sink import STOP_SECONDS
 from fhircast_hub.budgets.table import BODY_SECONDS, CHUNKS, CONNECTIONS, HEADER_SECONDS, STALLED
-from fhircast_hub.http import protocol, request
+from fhircast_hub.http import connections, protocol, request
 from fhircast_hub.http.protocol import HttpProtocol
 from fhircast_hub.server import BACKLOG, GRACE_SECONDS, make_server
 from fhircast_hub.workers import END_SECONDS, IN_TURN_SECONDS, Worker
@@ -229,7 +229,7 @@ def count(kind: type) -> int:
 @pytest.mark.req("LIM-3", "LIM-16")
 async def test_of_an_addresss_connections_the_longest_idle_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who comes is served, whoever came before."""
-    monkeypatch.setattr(protocol, "CONNECTIONS", CONNECTIONS._replace(most=3))
+    monkeypatch.setattr(connections, "CONNECTIONS", CONNECTIONS._replace(most=3))
     async with running_hub() as hub, opened(hub) as (first, _), opened(hub) as (_, asks), opened(hub):
         asks.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
         await asyncio.sleep(0.05)

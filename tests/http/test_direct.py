@@ -104,6 +104,13 @@ async def test_a_body_by_itself(monkeypatch: pytest.MonkeyPatch, patience: float
         assert ((await connection.reply()).status, asgi.count) == (202, by_asgi)
 
 
+@pytest.mark.req("AUT-1")
+async def test_an_unknown_token_is_refused_before_its_body() -> None:
+    async with known() as (hub, asgi, connection):
+        await connection.send(post(hub, Authorization="Bearer unknown")[:-7])
+        assert ((await connection.reply()).status, asgi.count) == (401, 1)
+
+
 @pytest.mark.req("LIM-3")
 async def test_a_body_that_never_ends_is_refused_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "DIRECT_SECONDS", 0.02)

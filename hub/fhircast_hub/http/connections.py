@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from fhircast_hub.budgets.table import CONNECTIONS
 from fhircast_hub.budgets.turns import Turns
 from fhircast_hub.edge.client_addresses import ClientAddresses
 from fhircast_hub.http.direct import DirectAnswer, DirectWay
@@ -58,6 +59,20 @@ class HttpContext:
         self.connections: Counter[bytes] = Counter()
         #: Connections without a request, or without all headers of one, by address_key. The longest idle is first.
         self.idle: dict[bytes, dict[IdleConnection, None]] = {}
+
+    def count(self, connection: IdleConnection, address_key: bytes) -> None:
+        """Count a new connection. Beyond CONNECTIONS, the connection of this address that is idle for longest is cut."""
+        self.connections[address_key] += 1
+        idle = self.idle.setdefault(address_key, {})
+        idle[connection] = None
+        if self.connections[address_key] > CONNECTIONS.most:
+            next(iter(idle)).cut()
+
+    def uncount(self, address_key: bytes) -> None:
+        """A counted connection, which is not among the idle ones, ends or becomes a WebSocket."""
+        self.connections[address_key] -= 1
+        if not self.connections[address_key]:
+            del self.connections[address_key], self.idle[address_key]
 
     def user_of_cycle(self, cycle: RequestResponseCycle | DirectAnswer | None) -> Hashable | None:
         """The turn's key of the known user of a connection's last request. None: the connection has turns of its own."""

@@ -187,14 +187,19 @@ class DirectAnswer:
         self.response_complete = True
         del self._steps  # the connection keeps this object, and shall keep no body
         try:
-            self._way.request_log.end(self._exchange, "POST", response.status)
-            if not self.disconnected:
-                headers = self._connection.server_state.default_headers
-                head = self._way.head(response, self._exchange.request_id, headers, self.keep_alive)
-                self._connection.write_answer(head + response.body, keep_alive=self.keep_alive)
+            try:
+                self._write(response)
+            finally:
+                self._way.request_log.end(self._exchange, "POST", response.status)
         except Exception as error:  # else uvicorn would answer again
             _log.error("request failed", request_id=self._exchange.request_id, exc_info=error)
             self._connection.cut()
+
+    def _write(self, response: Response) -> None:
+        if not self.disconnected:
+            headers = self._connection.server_state.default_headers
+            head = self._way.head(response, self._exchange.request_id, headers, self.keep_alive)
+            self._connection.write_answer(head + response.body, keep_alive=self.keep_alive)
 
 
 def _lines(headers: HeaderList) -> bytes:

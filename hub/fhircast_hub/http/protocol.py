@@ -15,7 +15,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from fhircast_hub.budgets.table import (
     BIG_BODY,
     CHUNKS,
-    CONNECTIONS,
     HEADER_BYTES,
     HEADER_SECONDS,
     HEADERS,
@@ -85,11 +84,7 @@ class HttpProtocol(HttpToolsProtocol):
         address = self.client[0] if self.client else ""
         if not self._context.addresses.trusts(address):
             self._address_key = address_key(address)
-            self._context.connections[self._address_key] += 1
-            idle = self._context.idle.setdefault(self._address_key, {})
-            idle[self] = None
-            if self._context.connections[self._address_key] > CONNECTIONS.most:
-                next(iter(idle)).cut()
+            self._context.count(self, self._address_key)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended = self._lost = True
@@ -129,7 +124,7 @@ class HttpProtocol(HttpToolsProtocol):
         if is_done:
             self._received, self._at = b"", 0
             if self._small_body is not None and not self._header_timer.runs:  # many clients send the body by itself
-                self._header_timer.start(DIRECT_SECONDS, self._go_by_asgi)
+                self._wait_for_body()
             if self._ended or self.flow.read_paused:
                 return
             if size <= SLICE.most:  # otherwise one connection could send megabytes in a turn
@@ -181,16 +176,14 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._message_ended = True
         self._header_timer.stop()
-        if self._small_body is None:
+        parts, direct = self._small_body, self._context.direct
+        principal = direct.recall(self.headers) if parts is not None and not self._ended else None
+        if parts is None or principal is None:
+            if parts is not None:
+                self._go_by_asgi()
             super().on_message_complete()
             return
-        principal = self._context.direct.recall(self.headers)
-        if principal is None or self._ended:
-            self._go_by_asgi()
-            super().on_message_complete()
-            return
-        body, self._small_body = b"".join(self._small_body), None
-        direct, keep_alive = self._context.direct, self.parser.should_keep_alive()
+        body, self._small_body, keep_alive = b"".join(parts), None, self.parser.should_keep_alive()
         request = direct.request(self.client, self.url, self.headers, body, principal)
         answer = DirectAnswer(direct, self, request, principal, keep_alive=keep_alive)
         self.cycle = answer  # type: ignore[assignment]  # has what uvicorn asks of a cycle
@@ -254,6 +247,13 @@ class HttpProtocol(HttpToolsProtocol):
             and not (self.flow.write_paused or self._ended or self.transport.is_closing())
             and self._context.direct.leads_to(self.url)
         )
+
+    def _wait_for_body(self) -> None:
+        """Wait for the body of a request that may take the direct way. ASGI refuses an unknown token before the body."""
+        if self._context.direct.recall(self.headers) is None:
+            self._go_by_asgi()
+        else:
+            self._header_timer.start(DIRECT_SECONDS, self._go_by_asgi)
 
     def _go_by_asgi(self) -> None:
         """Give the request, as far as its parts have come, to uvicorn."""
@@ -394,7 +394,5 @@ class HttpProtocol(HttpToolsProtocol):
         self._stall_timer.stop()
         if self._address_key:
             self._set_busy()
-            self._context.connections[self._address_key] -= 1
-            if not self._context.connections[self._address_key]:
-                del self._context.connections[self._address_key], self._context.idle[self._address_key]
+            self._context.uncount(self._address_key)
             self._address_key = b""
