@@ -17,7 +17,7 @@ CHECKS := build/checks
 PYTEST = $(RUN) -m pytest --junitxml=$(CHECKS)/$@.xml
 
 .NOTPARALLEL: # `make test` itself knows what may run beside what
-.PHONY: help build-venv demo test test-browser test-demo test-others test-programs test-nodes test-attacks test-some lint types javascript pictures requirements \
+.PHONY: help build-venv demo test test-browser test-demo test-others test-nodes test-attacks test-some lint types javascript pictures requirements \
   requirements-check architecture simulate model attack chaos fuzz fuzz-clients lowest hashes bench profile fresh clean
 
 help:
@@ -93,13 +93,7 @@ test-browser: needs-browser $(TESTING)
 	@$(PYTEST) tests/browser $(addprefix --ignore=,$(LOGINS))
 
 test-others: needs-test $(TESTING)
-	@$(PYTEST) $(addprefix --ignore=tests/,demo browser hardening/test_attacks.py nodes postgresql) $(addprefix --ignore=,$(PROGRAMS))
-
-# Tests that start programs: servers, clients in both languages, the tools.
-PROGRAMS := $(addprefix tests/,process clients tools test_workers.py)
-
-test-programs: needs-test $(TESTING)
-	@$(PYTEST) $(PROGRAMS)
+	@$(PYTEST) $(addprefix --ignore=tests/,demo browser hardening/test_attacks.py nodes postgresql)
 
 # Several nodes of a hub on a real PostgreSQL.
 test-nodes: needs-test $(TESTING)

@@ -3,8 +3,8 @@
     python -m tools.checks           all parts
     python -m tools.checks --some    the quick ones, and the tests that ARGS of `make test` names
 
-The quick parts come first. Where one of them fails, the other parts do not run. Three of these run at a time, for the tests of
-browsers and programs mostly wait. The tests of nodes wait for deaths, and run beside these. Measuring tests run last, alone. The output of a
+The quick parts come first. Where one of them fails, the other parts do not run. Two of these run at a time, for the browser's
+tests mostly wait. The tests of nodes wait for deaths, and run beside these. Measuring tests run last, alone. The output of a
 part comes at its end; until then, build/checks has the output.
 """
 
@@ -30,7 +30,7 @@ from tools.reports import read, reason
 
 #: Outputs and JUnit reports; the Makefile's targets write the latter.
 FOLDER = Path("build/checks")
-AT_ONCE = 3
+AT_ONCE = 2
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,9 @@ class Part:
 QUICK = (Part("lint", "lint"), Part("types", "types"), Part("requirements", "requirements-check"))
 REST = (
     Part("browser", "test-browser"),
-    Part("demo and logins", "test-demo"),
     Part("tests", "test-others"),
     Part("nodes", "test-nodes", waits=True),
-    Part("programs", "test-programs"),
+    Part("demo and logins", "test-demo"),
     Part("JavaScript", "javascript"),
     Part("attacks", "test-attacks", undisturbed=True),
 )

@@ -223,7 +223,7 @@ MUTANTS = (
     Mutant(
         "closes and updates are not retained",
         missed_events.retain,
-        "return replace(session, retained=retained, dropped_closes=_with_dropped(dropped_closes, dropped))",
+        "return replace(session, retained=retained, dropped_closes=_with_dropped(dropped_closes, oldest_first))",
         "return session",
         ("missed_events_are_sent",),
     ),

@@ -201,7 +201,7 @@ def test_a_failure_is_shrunk() -> None:
     with mutated(
         MUTANTS[0]._replace(
             function=missed_events.retain,
-            text="retained=retained, dropped_closes=_with_dropped(dropped_closes, dropped)",
+            text="retained=retained, dropped_closes=_with_dropped(dropped_closes, oldest_first)",
             by="retained={}, dropped_closes={}",
         )
     ):
