@@ -72,17 +72,17 @@ class RunningHub:
 
     def __init__(self, hub: Hub, idp: Idp, clock: Clock, port: int, client: httpx.AsyncClient) -> None:
         self.hub, self.idp, self.clock, self.port, self.client = hub, idp, clock, port, client
+        self._tokens: dict[str, str] = {}
         self.origin = f"http://127.0.0.1:{port}"
         self.url = f"{self.origin}/api/hub"
 
     def token(self, sub: Any = "user-1", scope: Any = "fhircast/*.*", **claims: Any) -> str:
         """A token of the hub's issuer, good for a day. The same token for the same claims: the hub remembers tokens."""
-        tokens: dict[str, str] = self.__dict__.setdefault("_tokens", {})
         wanted = repr((sub, scope, self.clock.now, self.idp.issuer, claims))
-        if wanted not in tokens:
+        if wanted not in self._tokens:
             more = {"exp": int(self.clock.now) + 86400} | claims
-            tokens[wanted] = self.idp.token(sub, scope, now=self.clock.now, **more)
-        return tokens[wanted]
+            self._tokens[wanted] = self.idp.token(sub, scope, now=self.clock.now, **more)
+        return self._tokens[wanted]
 
     def headers(self, token: str | None = None, **more: str) -> dict[str, str]:
         """Headers with a token."""

@@ -26,7 +26,7 @@ from fhircast_hub.audit.sink import Auditor, make_sink
 from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.auth.verifier import Verifier
 from fhircast_hub.budgets.accounts import Accounts
-from fhircast_hub.budgets.turns import Turns
+from fhircast_hub.budgets.turns import Turns, turn_key
 from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.errors import Unauthenticated
 from fhircast_hub.edge.client_addresses import ClientAddresses
@@ -286,8 +286,7 @@ class Hub:
         """The turn's key for the user of a request. None: the request has no token that was verified before."""
         with contextlib.suppress(Unauthenticated):
             if (principal := self._verifier.known(bearer_token(RawHeaders(scope["headers"])))) is not None:
-                # A system client acts for all users, so each of its connections has turns of its own.
-                return principal.realm, principal.subscriber, scope["client"] if principal.system else None
+                return turn_key(principal, scope["client"])
         return None
 
     def _address(self, peer: str, headers: Iterable[tuple[bytes, bytes]]) -> str:

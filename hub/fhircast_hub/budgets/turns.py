@@ -11,10 +11,16 @@ from collections.abc import Callable, Hashable
 
 from fhircast_hub.budgets.accounts import RETRY_AFTER
 from fhircast_hub.budgets.table import STARTED, TURN, WAITING
+from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.errors import TooMany
 from fhircast_hub.waiter import Waiter
 
 Begin = Callable[[], object]
+
+
+def turn_key(principal: Principal, own: object) -> Hashable:
+    """The key of a user's turns. A system client acts for all users, so `own` keeps its connections or requests apart."""
+    return principal.realm, principal.subscriber, own if principal.system else None
 
 
 class _Ring:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Hashable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol
 
 import structlog
@@ -20,6 +20,7 @@ from uvicorn.server import ServerState
 
 from fhircast_hub.budgets.meter import MeteredCoroutine
 from fhircast_hub.budgets.table import BIG_ANSWER
+from fhircast_hub.budgets.turns import turn_key
 from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.errors import HubError, Unauthenticated
 from fhircast_hub.http.hub import HubApi
@@ -141,7 +142,7 @@ class DirectAnswer:
         self._way, self._connection, self._exchange = way, connection, request.exchange
         self._steps = way.answer(request)
         #: The turn's key of the request's user.
-        self.user: Hashable = principal.realm, principal.subscriber, connection if principal.system else None
+        self.user = turn_key(principal, connection)
         self.keep_alive = keep_alive
         self.response_complete = False
         #: uvicorn sets this when the connection is lost.

@@ -9,7 +9,7 @@ import asyncio
 import datetime
 import secrets
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from fhircast_hub.audit.event import Act, patients
 from fhircast_hub.budgets.accounts import Accounts
 from fhircast_hub.budgets.table import BIG_ANSWER, BIG_BODY, STORE_SECONDS
-from fhircast_hub.budgets.turns import Turns
+from fhircast_hub.budgets.turns import Turns, turn_key
 from fhircast_hub.core.access.principal import Principal, SessionKey
 from fhircast_hub.core.errors import (
     BadRequest,
@@ -230,7 +230,7 @@ class HubApi:
                 await account.wait_for_budget()
             # On the direct way the step that has read the request goes on.
             if (big or request.body is None) and not self.turns.claim_step(big=big):
-                await self.turns.wait_for_step(_turn_key(principal), big=big, over=account.over_budget)
+                await self.turns.wait_for_step(turn_key(principal, object()), big=big, over=account.over_budget)
             if big:
                 account.charge(len(body) * STORE_SECONDS)
             topics = topics_in(self._below(request))
@@ -341,7 +341,7 @@ class HubApi:
             principal = await self.verifier.verify(bearer_token(request.headers))
         account = request.exchange.meter.account = self.accounts.of(principal)
         if account.over_budget:
-            await self.turns.wait_for_step(_turn_key(principal), over=True)
+            await self.turns.wait_for_step(turn_key(principal, object()), over=True)
         request.exchange.audit_fields.principal = principal
         return principal
 
@@ -352,11 +352,6 @@ def _refusal(request: Request, error: Exception) -> Response:
         return to_response(error, request.headers)
     _log.error("request failed", request_id=REQUEST_ID.get(), exc_info=error)
     return to_response(HubError("the hub failed; its log says where"), request.headers)
-
-
-def _turn_key(principal: Principal) -> Hashable:
-    """The key of a request's turn. Each request of a system client has its own key, because the client acts for all users."""
-    return object() if principal.system else (principal.realm, principal.subscriber, None)
 
 
 def _endpoint(endpoint: str | None) -> Response:

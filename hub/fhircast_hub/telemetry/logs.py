@@ -274,7 +274,7 @@ def _text(name: str, value: object) -> str:
 
 @lru_cache(4096)  # routes, topics and names come again and again
 def _cached_text(name: str, value: str) -> str:
-    return str(_value(name, value)).encode(errors="replace").decode() if value else ""
+    return str(_without_surrogates(_value(name, value))) if value else ""
 
 
 def _value(name: str, value: object) -> int | float | str | None:
