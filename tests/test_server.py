@@ -17,7 +17,7 @@ from fhircast_hub.http import connections, protocol, request
 from fhircast_hub.http.protocol import HttpProtocol
 from fhircast_hub.server import BACKLOG, GRACE_SECONDS, make_server
 from fhircast_hub.workers import END_SECONDS, IN_TURN_SECONDS, Worker
-from tests.counted import counted
+from tests.counted import alive, counted
 from tests.running import TOPIC, event, opened, running_hub, to_the_end, until
 
 UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -198,8 +198,8 @@ async def test_connections_that_went_leave_nothing() -> None:
                 async with opened(hub) as (reader, writer):
                     writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n" * 18)
                     await to_the_end(reader)
-            await until(lambda: not counted(hub.hub.metrics.sockets) and count(HttpProtocol) <= 1)
-            assert count(RequestResponseCycle) <= 1
+            await until(lambda: not counted(hub.hub.metrics.sockets) and len(alive(HttpProtocol)) <= 1)
+            assert len(alive(RequestResponseCycle)) <= 1
         finally:
             gc.enable()
 
@@ -219,11 +219,6 @@ async def test_a_worker_that_is_told_last_ends_in_time() -> None:
         grace = make_server(hub.hub, worker=worker).config.timeout_graceful_shutdown
         assert IN_TURN_SECONDS + (grace or 0) + STOP_SECONDS < END_SECONDS
         assert make_server(hub.hub).config.timeout_graceful_shutdown == GRACE_SECONDS
-
-
-def count(kind: type) -> int:
-    """How many there are, garbage too."""
-    return sum(isinstance(each, kind) for each in gc.get_objects())
 
 
 @pytest.mark.req("LIM-3", "LIM-16")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ from fhircast_hub.http import protocol
 from fhircast_hub.http import request as request_module
 from fhircast_hub.http.direct import DirectAnswer
 from fhircast_hub.http.request import Request
+from tests.counted import alive
 from tests.http.wire import Wire, request, wire
 from tests.running import TOPIC, RunningHub, event, running_hub, to_the_end, until
 
@@ -136,8 +136,7 @@ async def test_a_server_that_stops_still_takes_a_body_under_way() -> None:
 
 def connections_of(hub: RunningHub) -> list[protocol.HttpProtocol]:
     """The hub's connections."""
-    found = [each for each in gc.get_objects() if isinstance(each, protocol.HttpProtocol)]
-    return [each for each in found if each.app is hub.hub and not each._ended]
+    return [each for each in alive(protocol.HttpProtocol) if each.app is hub.hub and not each._ended]
 
 
 @pytest.mark.req("EVT-1", "LIM-3")
@@ -291,7 +290,7 @@ async def test_an_answered_request_keeps_no_body() -> None:
         body = b'{"a":"%b"}' % (b"a" * 3000)
         await connection.send(post(hub, body))
         assert (await connection.reply()).status == 400
-        await until(lambda: not [each for each in gc.get_objects() if isinstance(each, Request) and each.body == body])
+        await until(lambda: not [each for each in alive(Request) if each.body == body])
 
 
 @pytest.mark.req("EVT-1")

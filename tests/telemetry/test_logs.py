@@ -38,9 +38,10 @@ def _logging_as_before() -> Iterator[None]:
     """Undo the changes of configure_logging. They belong to the process, which other tests share."""
     root = logging.getLogger()
     before = (root.handlers, root.level, sys.excepthook, sys.unraisablehook, threading.excepthook)
-    requests = logs._requests
+    requests, log = logs._requests, logs._log
+    logs._log = structlog.get_logger()  # a logger keeps the configuration of its first use
     yield
-    logs._requests = requests
+    logs._requests, logs._log = requests, log
     root.handlers, level, sys.excepthook, sys.unraisablehook, threading.excepthook = before
     root.setLevel(level)
     structlog.reset_defaults()
