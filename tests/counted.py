@@ -9,7 +9,6 @@ from prometheus_client import Gauge
 
 from fhircast_hub.telemetry.counting import Count
 
-
 Kind = TypeVar("Kind")
 
 

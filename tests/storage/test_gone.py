@@ -51,7 +51,7 @@ async def test_nothing_of_the_patient_is_left_in_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """With a subscriber that is connected, and heard all: database, log and index are searched."""
-    monkeypatch.setattr("fhircast_hub.storage.sqlite.CHECKPOINT_SECONDS", 0.02)
+    monkeypatch.setattr("fhircast_hub.storage.sqlite.SYNC_SECONDS", 0.02)
     async with running_hub(store=f"sqlite:///{tmp_path / 'hub.db'}", own=REALM) as hub:
         endpoint = await hub.subscribe("Patient-open,Patient-close,Patient-update")
         async with hub.follow(endpoint) as follower:

@@ -43,7 +43,7 @@ def without_secure_delete(connect: Callable[..., sqlite3.Connection]) -> Callabl
 @pytest.mark.parametrize("size", [1, 20], ids=["within a page", "over several pages"])
 async def test_what_was_closed_is_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """It was in the log and moved into the file; then it went. It is overwritten in the file, and the log is empty."""
-    monkeypatch.setattr("fhircast_hub.storage.sqlite.CHECKPOINT_SECONDS", 0.02)
+    monkeypatch.setattr("fhircast_hub.storage.sqlite.SYNC_SECONDS", 0.02)
     monkeypatch.setattr("sqlite3.connect", without_secure_delete(sqlite3.connect))
     async with kept(tmp_path / "hub.db") as store:
         await change(store, contexts={"patient/p1": replace(PATIENT, frame=MARK * size)})
@@ -56,7 +56,7 @@ async def test_what_was_closed_is_in_no_file(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.req("OPS-7", "OPS-10")
 async def test_a_hub_that_is_never_idle_empties_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What came and went far behind in the log is overwritten by nothing else."""
-    monkeypatch.setattr("fhircast_hub.storage.sqlite.CHECKPOINT_SECONDS", 0.02)
+    monkeypatch.setattr("fhircast_hub.storage.sqlite.SYNC_SECONDS", 0.02)
     monkeypatch.setattr("fhircast_hub.storage.sqlite.EMPTY_SECONDS", 0.1)
     async with kept(tmp_path / "hub.db") as store:
         await change_until(store, lambda: (tmp_path / "hub.db").stat().st_size > 0)  # the first time is due in any case
@@ -75,7 +75,7 @@ async def test_what_was_closed_before_a_crash_is_in_no_file(tmp_path: Path, monk
         await change(store, home=b"")
         shutil.copytree(tmp_path, tmp_path / "crashed")
     assert marked(tmp_path / "crashed") == {"hub.db-wal"}
-    monkeypatch.setattr("fhircast_hub.storage.sqlite.CHECKPOINT_SECONDS", 0.02)
+    monkeypatch.setattr("fhircast_hub.storage.sqlite.SYNC_SECONDS", 0.02)
     again = await opened(tmp_path / "crashed" / "hub.db")
     await until(lambda: not marked(tmp_path / "crashed"))
     await again.close()
@@ -104,7 +104,8 @@ def test_what_was_moved_within_the_file_is_overwritten(tmp_path: Path) -> None:
             for statement in _statements({("realm", f"topic-{int(name[-2:]) % 7}", "held", name): body}):
                 connection.execute(*statement)
             if turn % 1500 == 1499:
-                assert log.move() > 0
+                assert log.sync() > 0
+                log.move()
         assert log.empty()
         log.scrub()
         found = set(re.findall(rb"mark[0-9]{8}", path.read_bytes()))

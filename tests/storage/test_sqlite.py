@@ -20,7 +20,8 @@ from fhircast_hub.core.state.session import (
     Session,
 )
 from fhircast_hub.storage.sqlite import SqliteStore
-from tests.storage.sqlite_world import FULL, KEY, change_until, kept, opened
+from tests.running import until
+from tests.storage.sqlite_world import FULL, KEY, change, change_until, kept, opened
 
 
 async def test_concurrent_commits_share_a_transaction(tmp_path: Path) -> None:
@@ -61,9 +62,9 @@ async def test_a_larger_batch_is_one_transaction_too(tmp_path: Path) -> None:
 
 async def test_the_log_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A log beyond its bound is begun anew although writers never pause."""
-    monkeypatch.setattr("fhircast_hub.storage.sqlite.MAX_LOG_FRAMES", 3)
+    monkeypatch.setattr("fhircast_hub.storage.sqlite.MAX_LOG", 3 * 4096)
     monkeypatch.setattr("fhircast_hub.storage.sqlite.EMPTY_SECONDS", 1000.0)
-    monkeypatch.setattr("fhircast_hub.storage.sqlite.CHECKPOINT_SECONDS", 0.02)
+    monkeypatch.setattr("fhircast_hub.storage.sqlite.SYNC_SECONDS", 0.02)
     sizes: list[int] = []
 
     def shrinks() -> bool:
@@ -74,6 +75,23 @@ async def test_the_log_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytes
         for _ in range(2):  # the first time is due in any case
             await change_until(store, shrinks)
             sizes.clear()
+
+
+async def test_changes_are_soon_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log is, with all that was committed. So a power cut costs what came after the last wait for the disk."""
+    monkeypatch.setattr("fhircast_hub.storage.sqlite.SYNC_SECONDS", 0.02)
+    on_disk: list[tuple[str, int]] = []
+
+    def fdatasync(file: int) -> None:
+        on_disk.append((Path(f"/proc/self/fd/{file}").readlink().name, os.fstat(file).st_size))
+
+    async with kept(tmp_path / "hub.db") as store:
+        await until(lambda: not store._has_log)
+        monkeypatch.setattr(os, "fdatasync", fdatasync)
+        monkeypatch.setattr("fhircast_hub.storage.sqlite.EMPTY_SECONDS", 1000.0)
+        await change(store)
+        written = (tmp_path / "hub.db-wal").stat().st_size
+        await until(lambda: ("hub.db-wal", written) in on_disk)
 
 
 async def test_effects_wait_until_the_change_is_in_the_file(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import mmap
 import os
 import sqlite3
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 #: Seconds to wait for another process that reads the file, as a backup does.
@@ -43,17 +44,23 @@ class Log:
         #: Pages that `empty` has moved, and whose unused parts are to be overwritten.
         self._unscrubbed: set[int] = set()
 
-    def move(self) -> int:
-        """Move the log into the file. Others may write meanwhile. Returns the number of frames in the log."""
+    def sync(self) -> int:
+        """Wait until the log is on the disk. Others may write meanwhile. Returns the bytes of the log."""
+        with self._opened() as log:
+            if log is None:
+                return 0
+            os.fdatasync(log)
+            return os.fstat(log).st_size
+
+    def move(self) -> None:
+        """Move the log into the file. Others may write meanwhile."""
         with contextlib.closing(_connect(self._path)) as reader, contextlib.closing(_connect(self._path)) as connection:
             # This reader keeps later frames in the log. So all moved pages are in `pages`.
             reader.execute("begin")
             reader.execute("select 1 from part limit 1").fetchone()
             pages = self._pages_to_move()
-            moved: tuple[int, int, int] = connection.execute("pragma wal_checkpoint(passive)").fetchone()
-        self._moved = moved[2]
+            self._moved = connection.execute("pragma wal_checkpoint(passive)").fetchone()[2]
         _scrub(self._file, pages)
-        return moved[1]
 
     def empty(self) -> bool:
         """Move the log into the file, and truncate the log. Nobody may write meanwhile. Call `scrub` afterwards.
@@ -72,12 +79,8 @@ class Log:
 
     def _pages_to_move(self) -> set[int]:
         """The numbers of the pages in the log that were not moved before. The first page of the file is 1."""
-        try:
-            log = os.open(f"{self._path}-wal", os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return set()
-        try:
-            if os.fstat(log).st_size < _LOG_HEADER:
+        with self._opened() as log:
+            if log is None or os.fstat(log).st_size < _LOG_HEADER:
                 return set()
             with mmap.mmap(log, 0, access=mmap.ACCESS_READ) as frames:
                 if (salts := frames[_SALTS]) != self._salts:
@@ -87,6 +90,17 @@ class Log:
                 # There may be thousands of frames: only their numbers are copied.
                 numbers = {frames[place : place + 4] for place in range(first, len(frames) - 3, size)}
             return {int.from_bytes(number) for number in numbers}
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[int | None]:
+        """The descriptor of the log, for reading. None: there is no log."""
+        try:
+            log = os.open(f"{self._path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            yield None
+            return
+        try:
+            yield log
         finally:
             os.close(log)
 

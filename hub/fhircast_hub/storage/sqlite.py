@@ -4,11 +4,11 @@ A session is a few rows (rows.py); a commit writes the rows that differ. All com
 transaction (group commit). A transaction takes some tens of microseconds, because it does not wait for the disk.
 
 - The process may die at any moment: WAL mode with synchronous=NORMAL loses nothing.
-- The machine may die: a thread moves the log into the file every second, and waits for the disk. A power cut may cost that
-  second, never the file's consistency.
+- The machine may die: every second a thread waits until the log is on the disk. A power cut may cost that second, never the
+  file's consistency.
 
-Deleted rows are not left behind (OPS-7). `secure_delete` overwrites them in the file. The log is emptied after a second without
-commits, and at least every half minute. Commits wait for the disk meanwhile, and the event loop goes on.
+Deleted rows are not left behind (OPS-7). `secure_delete` overwrites them in the file. The log is moved into the file and emptied
+after a second without commits, and at least every half minute. Commits wait while the log is emptied, and the event loop goes on.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from fhircast_hub.waiter import Waiter
 
 #: Version of the rows. A change that older hubs cannot read raises the version by one, and adds a step to upgrade.py.
 SCHEMA_VERSION = 3
-#: Seconds between two moves of the log into the file: a power cut may cost so many.
-CHECKPOINT_SECONDS = 1.0
+#: Seconds between two waits for the disk: a power cut may cost so many.
+SYNC_SECONDS = 1.0
 #: Seconds until the log is emptied although there are commits in each second. Closed data may stay for a minute (OPS-7).
 EMPTY_SECONDS = 30.0
-#: Frames in the log, of 4 KiB each, that have it emptied sooner.
-MAX_LOG_FRAMES = 32768
+#: Bytes of the log that have it emptied sooner.
+MAX_LOG = 128 << 20
 #: Seconds after which a client may try again when the file could not be written.
 RETRY_AFTER = 5
 
@@ -76,7 +76,7 @@ class SqliteStore(MemoryStore):
         self._path = path.resolve()  # so that two names of one file have one lock
         super().__init__()
         self._batch = _Batch()
-        #: Transactions since the last move of the log.
+        #: Transactions since the last wait for the disk.
         self._commits = 0
         #: Whether the log may have pages. At the start, a killed process may have left some.
         self._has_log = True
@@ -193,14 +193,17 @@ class SqliteStore(MemoryStore):
     async def _checkpoint(self) -> None:
         empty_by = 0.0
         while True:
-            await asyncio.sleep(CHECKPOINT_SECONDS)
+            await asyncio.sleep(SYNC_SECONDS)
             commits, self._commits = self._commits, 0
             self._has_log = self._has_log or commits > 0
             if not self._has_log:
                 continue
             try:
-                frames = await self._in_thread(self._wal.move) if commits else 0
-                if not commits or frames > MAX_LOG_FRAMES or self._loop.time() >= empty_by:
+                size = await self._in_thread(self._wal.sync) if commits else 0
+                if not commits or size > MAX_LOG or self._loop.time() >= empty_by:
+                    await self._in_thread(
+                        self._wal.move
+                    )  # so that little is left for `empty`, and commits wait for a moment
                     await self._empty()
                     empty_by = self._loop.time() + EMPTY_SECONDS
             except (sqlite3.Error, OSError) as error:
