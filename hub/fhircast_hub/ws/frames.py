@@ -95,6 +95,8 @@ def is_utf8(text: bytes) -> bool:
 class FragmentedMessage:
     """Collects the frames of a fragmented message (section 5.4). Only text is kept."""
 
+    __slots__ = ("_text",)
+
     def __init__(self) -> None:
         #: One buffer and no list of frames: a peer may send any number of empty frames. None: not a text message.
         self._text: bytearray | None = None

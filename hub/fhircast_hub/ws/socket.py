@@ -53,6 +53,22 @@ class HubSocket(SocketWriter, asyncio.Protocol):
     `headers` are added to the answer of the handshake.
     """
 
+    __slots__ = (
+        "_address",
+        "_connections",
+        "_flooded",
+        "_fragments",
+        "_headers",
+        "_key",
+        "_meter",
+        "_reads_next_turn",
+        "_request_id",
+        "_stopping",
+        "_subscription_id",
+        "_task",
+        "_unparsed",
+    )
+
     def __init__(self, services: SocketServices, connections: set[Any], headers: Headers = ()) -> None:
         super().__init__(services)
         self._connections = connections
@@ -72,6 +88,8 @@ class HubSocket(SocketWriter, asyncio.Protocol):
         self._stopping = False
         #: CPU of the handshake.
         self._meter = Meter()
+        #: The handshake. None: not begun, or done.
+        self._task: asyncio.Task[None] | None = None
 
     # asyncio.Protocol
 
@@ -130,7 +148,7 @@ class HubSocket(SocketWriter, asyncio.Protocol):
 
     def _begin_handshake(self, request: Request) -> None:
         self._task = self._loop.create_task(metered(self._answer_handshake(request), self._meter))
-        self._task.add_done_callback(self._log_failure)
+        self._task.add_done_callback(self._end_handshake)
 
     async def _answer_handshake(self, request: Request) -> None:
         """Accept or refuse the handshake (SUB-11). Confirmation and replay are in the queue before the answer is sent."""
@@ -317,6 +335,10 @@ class HubSocket(SocketWriter, asyncio.Protocol):
         sent, received = self._protocol.close_sent, self._protocol.close_rcvd
         first = received if sent is None or self._protocol.close_rcvd_then_sent else sent
         return first.code if first else ABNORMAL
+
+    def _end_handshake(self, task: asyncio.Task[None]) -> None:
+        self._task, self._headers = None, ()  # the socket may stay for hours, and shall be small
+        self._log_failure(task)
 
     def _log_failure(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -104,6 +104,29 @@ class Outbox:
 class SocketWriter(asyncio.BaseProtocol):
     """Writes frames, pings and closes to one socket. A `registry.Connection`."""
 
+    # A dictionary of so many attributes would take 1.5 kB, and most sockets are idle.
+    __slots__ = (
+        "_allowance",
+        "_closing",
+        "_gathered",
+        "_gathered_size",
+        "_gathers",
+        "_loop",
+        "_lost",
+        "_name",
+        "_outbox",
+        "_paused",
+        "_pings",
+        "_protocol",
+        "_ready",
+        "_services",
+        "_timer",
+        "_transport",
+        "_turn_key",
+        "_unread_replies",
+        "_waits_for_turn",
+    )
+
     _transport: asyncio.Transport
 
     def __init__(self, services: SocketServices) -> None:
