@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from fhircast_hub.app import Hub
 from fhircast_hub.core.access.principal import Principal
+from fhircast_hub.core.errors import HubError
 from fhircast_hub.server import make_server
 from fhircast_hub.settings.settings import load
 from tests.auth.issuer_server import JWKS, IssuerServer
@@ -70,9 +71,14 @@ class Follower:
 class RunningHub:
     """The hub as its clients see it."""
 
+    #: Whether the hub remembers each token from before its first request. So a first request may take the direct way.
+    remembers_all = False
+
     def __init__(self, hub: Hub, idp: Idp, clock: Clock, port: int, client: httpx.AsyncClient) -> None:
         self.hub, self.idp, self.clock, self.port, self.client = hub, idp, clock, port, client
         self._tokens: dict[str, str] = {}
+        self._of_known_key: set[str] = set()
+        client.event_hooks["request"].append(lambda request: self.remember(request.headers))
         self.origin = f"http://127.0.0.1:{port}"
         self.url = f"{self.origin}/api/hub"
 
@@ -81,8 +87,17 @@ class RunningHub:
         wanted = repr((sub, scope, self.clock.now, self.idp.issuer, claims))
         if wanted not in self._tokens:
             more = {"exp": int(self.clock.now) + 86400} | claims
-            self._tokens[wanted] = self.idp.token(sub, scope, now=self.clock.now, **more)
+            token = self._tokens[wanted] = self.idp.token(sub, scope, now=self.clock.now, **more)
+            if "headers" not in claims:
+                self._of_known_key.add(token)
         return self._tokens[wanted]
+
+    async def remember(self, headers: Mapping[str, str]) -> None:
+        """With `remembers_all`, have the hub verify the token of these headers, if `token` has made the token for a known key."""
+        token = headers.get("Authorization", "").removeprefix("Bearer ")
+        if self.remembers_all and token in self._of_known_key:
+            with suppress(HubError):  # the request itself is refused
+                await self.hub._verifier.verify(token)
 
     def headers(self, token: str | None = None, **more: str) -> dict[str, str]:
         """Headers with a token."""

@@ -6,19 +6,24 @@ import asyncio
 import gc
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from fhircast_hub.audit.sink import STOP_SECONDS
 from fhircast_hub.budgets.table import BODY_SECONDS, CHUNKS, CONNECTIONS, HEADER_SECONDS, STALLED
+from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.http import connections, protocol, request
 from fhircast_hub.http.protocol import HttpProtocol
-from fhircast_hub.server import BACKLOG, GRACE_SECONDS, make_server
+from fhircast_hub.server import BACKLOG, COLLECTOR, GRACE_SECONDS, make_server
 from fhircast_hub.workers import END_SECONDS, IN_TURN_SECONDS, Worker
 from tests.counted import alive, counted
 from tests.running import TOPIC, event, opened, running_hub, to_the_end, until
+from tests.storage.sqlite_world import FULL
+from tests.storage.sqlite_world import opened as opened_store
 
 UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 
@@ -219,6 +224,38 @@ async def test_a_worker_that_is_told_last_ends_in_time() -> None:
         grace = make_server(hub.hub, worker=worker).config.timeout_graceful_shutdown
         assert IN_TURN_SECONDS + (grace or 0) + STOP_SECONDS < END_SECONDS
         assert make_server(hub.hub).config.timeout_graceful_shutdown == GRACE_SECONDS
+
+
+#: Prints the collector's thresholds, and how many objects a full collection would look at, of a hub that serves; and stops the hub.
+COLLECTED = """
+import gc, sys
+from fhircast_hub import server
+from fhircast_hub.app import Hub
+from fhircast_hub.settings.settings import load
+
+async def stop(self, counter):
+    print(*gc.get_threshold(), len(gc.get_objects()))
+    return True
+
+server.Server.on_tick = stop
+settings = load(None, {"FHIRCAST_STORE": f"sqlite:///{sys.argv[1]}", "FHIRCAST_ISSUERS": '[{"issuer": "http://127.0.0.1:9", "audience": "hub"}]'})
+server.serve(Hub(settings), server.listen("127.0.0.1", 0))
+"""
+
+
+async def test_the_collector_looks_at_nothing_of_the_start(tmp_path: Path) -> None:
+    """Neither at modules, nor at sessions that the store has read."""
+    store = await opened_store(tmp_path / "hub.db")
+    for number in range(300):
+        topic = f"topic-{number}"
+        await store.commit_and_deliver(SessionKey("r", topic), 0, None, replace(FULL, realm="r", topic=topic), ())
+    await store.close()
+    command = (sys.executable, "-c", COLLECTED, str(tmp_path / "hub.db"))
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    printed, _ = await process.communicate()
+    *thresholds, objects = map(int, printed.splitlines()[-1].split())
+    assert tuple(thresholds) == COLLECTOR
+    assert objects < 2000
 
 
 @pytest.mark.req("LIM-3", "LIM-16")

@@ -12,7 +12,7 @@ import random
 import resource
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,10 +55,13 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._worker = worker
         self._bell: Bell | None = None
+        #: Called when the server serves.
+        self.on_start: Callable[[], None] = _nothing
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to serve."""
         await super().startup(sockets)
+        self.on_start()
         if self._worker and self.started and sockets:
             self._bell = Bell(sockets[0])
             with contextlib.suppress(BrokenPipeError):  # the first process has just ended
@@ -119,7 +122,7 @@ class Bell:
 
 
 def _nothing() -> None:
-    """The server itself accepts, in the same turn."""
+    """For a bell: the server itself accepts, in the same turn."""
 
 
 class Tls(NamedTuple):
@@ -165,15 +168,19 @@ def _give_memory_back() -> None:
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
 
 
+def _spare_collector() -> None:
+    """The objects of the start stay for good. Else each full garbage collection scans them, for a tenth of a second."""
+    gc.collect()
+    gc.freeze()
+
+
 def serve(hub: Hub, listener: socket.socket, tls: Tls | None = None, worker: Worker | None = None) -> bool:
     """Run the hub until a signal stops it, or the end of the process that started `worker`. Returns False if the hub could not start."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each connection needs a file descriptor
     server = make_server(hub, tls, worker)
+    server.on_start = _spare_collector
     _give_memory_back()
-    # The objects of the start stay for good. Else each full garbage collection scans them, for a tenth of a second.
-    gc.collect()
-    gc.freeze()
     gc.set_threshold(*COLLECTOR)
     try:
         # uvloop accepts one connection per listener and turn. With one listener, a crowd would wait for seconds.

@@ -111,6 +111,28 @@ async def test_an_unknown_token_is_refused_before_its_body() -> None:
         assert ((await connection.reply()).status, asgi.count) == (401, 1)
 
 
+@pytest.mark.req("AUT-21")
+async def test_a_token_without_scopes_is_refused_before_its_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the hub remembers the token."""
+    monkeypatch.setattr(protocol, "DIRECT_SECONDS", 60.0)
+    async with known() as (hub, asgi, connection):
+        headers = hub.headers(hub.token(scope="openid"))
+        assert (await hub.publish(event("Patient-open"), hub.token(scope="openid"))).status_code == 403
+        await connection.send(post(hub, None, **headers)[:-7])
+        assert ((await connection.reply()).status, asgi.count) == (403, 2)
+
+
+@pytest.mark.req("EVT-1", "LIM-3")
+@pytest.mark.parametrize("left_out", [0, 7], ids=["with its body", "without its body"])
+async def test_a_path_that_is_not_ascii_is_refused(left_out: int) -> None:
+    """The parser refuses the path. uvicorn would raise for one, and nobody would answer."""
+    async with known() as (hub, asgi, connection):
+        whole = post(hub).replace(b"POST /api/hub ", "POST /api/hub/tøpic ".encode())
+        await connection.send(whole[: len(whole) - left_out])
+        assert ((await connection.reply()).status, asgi.count) == (400, 0)
+        assert await connection.ended()
+
+
 @pytest.mark.req("LIM-3")
 async def test_a_body_that_never_ends_is_refused_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "DIRECT_SECONDS", 0.02)

@@ -62,6 +62,7 @@ def request(method: str, path: str, headers: Mapping[str, str], body: bytes | No
 
 async def ask(hub: RunningHub, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None) -> Reply:
     """One request on a connection of its own."""
+    await hub.remember(headers)
     async with wire(hub) as connection:
         await connection.send(request(method, path, headers, body))
         return await connection.reply(body=method != "HEAD")

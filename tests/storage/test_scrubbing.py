@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
 import os
 import random
 import re
 import shutil
 import sqlite3
+import struct
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -15,11 +18,14 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from fhircast_hub.storage.scrubbing import Log
+from fhircast_hub.storage import scrubbing
+from fhircast_hub.storage.scrubbing import WriteAheadLog
 from fhircast_hub.storage.sqlite import _open_private, _prepare, _statements
 from tests.running import until
 from tests.storage.sqlite_world import PATIENT, change, change_until, kept, opened
 
+#: The byte of the log's index that a checkpoint locks (https://sqlite.org/walformat.html, 2.2: WAL_CKPT_LOCK).
+CHECKPOINT_LOCK = 121
 MARK = b"Q2hlcmNoZXo=" * 50
 
 
@@ -87,7 +93,7 @@ def test_what_was_moved_within_the_file_is_overwritten(tmp_path: Path) -> None:
     path, chance, number = tmp_path / "hub.db", random.Random(0), 0
     living: dict[str, bytes] = {}
     file = _open_private(path)
-    log = Log(path, file)
+    log = WriteAheadLog(path, file)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         _prepare(connection, path)
         for turn in range(6000):
@@ -112,6 +118,73 @@ def test_what_was_moved_within_the_file_is_overwritten(tmp_path: Path) -> None:
         assert found <= {*living.values(), *map(str.encode, living)}
         assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
     os.close(file)
+
+
+@pytest.mark.req("OPS-7")
+def test_pages_are_overwritten_after_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk, or a moment in which another process moves the log, makes the hub forget no page."""
+    path = tmp_path / "hub.db"
+    file = _open_private(path)
+    log, overwritten = WriteAheadLog(path, file), []
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        _prepare(connection, path)
+        pages = log._pages_to_move()
+        assert pages
+
+        def full(file: int, pages: set[int]) -> None:
+            raise OSError(errno.ENOSPC, "no space")
+
+        monkeypatch.setattr(scrubbing, "_scrub", full)
+        with pytest.raises(OSError, match="no space"):
+            log.move()
+        monkeypatch.setattr(scrubbing, "_scrub", lambda file, pages: overwritten.append(set(pages)))
+        log.scrub()
+        log.scrub()
+    os.close(file)
+    assert overwritten == [pages, set()]
+
+
+@pytest.mark.req("OPS-7")
+def test_a_log_that_another_process_moves(tmp_path: Path) -> None:
+    """The hub moves the log later, from the first frame on."""
+    path = tmp_path / "hub.db"
+    file = _open_private(path)
+    log = WriteAheadLog(path, file)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        _prepare(connection, path)
+        pages = log._pages_to_move()
+        shared = os.open(f"{path}-shm", os.O_RDWR)
+        # Of the open file, so that the lock holds against this process too.
+        lock = struct.pack("hhlli", fcntl.F_WRLCK, os.SEEK_SET, CHECKPOINT_LOCK, 1, 0)
+        fcntl.fcntl(shared, fcntl.F_OFD_SETLK, lock)
+        log.move()
+        assert log._pages_to_move() == pages
+        os.close(shared)
+        log.move()
+        assert not log._pages_to_move()
+    os.close(file)
+
+
+@pytest.mark.req("OPS-7", "OPS-10")
+async def test_a_log_that_was_read_is_soon_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a hub that is never idle: not only when the next emptying is due."""
+    monkeypatch.setattr("fhircast_hub.storage.sqlite.SYNC_SECONDS", 0.02)
+    monkeypatch.setattr("fhircast_hub.storage.sqlite.EMPTY_SECONDS", 1000.0)
+    monkeypatch.setattr("fhircast_hub.storage.sqlite.EMPTY_AGAIN_SECONDS", 0.1)
+    tried: list[bool] = []
+    empty = WriteAheadLog.empty
+
+    def recorded(log: WriteAheadLog) -> bool:
+        tried.append(empty(log))
+        return tried[-1]
+
+    monkeypatch.setattr(WriteAheadLog, "empty", recorded)
+    async with kept(tmp_path / "hub.db") as store:
+        with closing(sqlite3.connect(tmp_path / "hub.db", isolation_level=None)) as backup:
+            backup.execute("begin")
+            backup.execute("select * from part").fetchone()
+            await change_until(store, lambda: tried[-1:] == [False])
+        await change_until(store, lambda: tried[-1])
 
 
 async def test_who_reads_the_file_for_long_holds_up_no_commit(tmp_path: Path) -> None:

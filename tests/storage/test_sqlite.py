@@ -62,7 +62,7 @@ async def test_a_larger_batch_is_one_transaction_too(tmp_path: Path) -> None:
 
 async def test_the_log_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A log beyond its bound is begun anew although writers never pause."""
-    monkeypatch.setattr("fhircast_hub.storage.sqlite.MAX_LOG", 3 * 4096)
+    monkeypatch.setattr("fhircast_hub.storage.sqlite.MAX_LOG_BYTES", 3 * 4096)
     monkeypatch.setattr("fhircast_hub.storage.sqlite.EMPTY_SECONDS", 1000.0)
     monkeypatch.setattr("fhircast_hub.storage.sqlite.SYNC_SECONDS", 0.02)
     sizes: list[int] = []

@@ -90,6 +90,17 @@ class DirectWay:
         except Unauthenticated:
             return None
 
+    def waits_for_body(self, headers: HeaderList) -> bool:
+        """Whether the body of a request is waited for. ASGI refuses a token of no use before the body (AUT-1, AUT-21)."""
+        principal = self.recall(headers)
+        if principal is None:
+            return False
+        try:
+            self._api.service.check_scoped(principal)
+        except HubError:
+            return False
+        return True
+
     def request(
         self, client: tuple[str, int] | None, path: bytes, headers: HeaderList, body: bytes, principal: Principal
     ) -> Request:

@@ -30,7 +30,7 @@ from fhircast_hub.http.direct import DirectAnswer
 #: Seconds that an idle connection stays open: longer than the minute after which proxies close theirs.
 KEEP_ALIVE_SECONDS = 65
 #: Seconds that a small body may take. Then the request goes by ASGI, which gives the body BODY_SECONDS.
-DIRECT_SECONDS = 1.0
+DIRECT_SECONDS = 0.25
 #: Headers that only the way of ASGI understands. Pages of browsers send Origin (CFG-6).
 _FOR_ASGI = frozenset((b"expect", b"origin", b"transfer-encoding", b"upgrade"))
 
@@ -249,11 +249,11 @@ class HttpProtocol(HttpToolsProtocol):
         )
 
     def _wait_for_body(self) -> None:
-        """Wait for the body of a request that may take the direct way. ASGI refuses an unknown token before the body."""
-        if self._context.direct.recall(self.headers) is None:
-            self._go_by_asgi()
-        else:
+        """Wait for the body of a request that may take the direct way."""
+        if self._context.direct.waits_for_body(self.headers):
             self._header_timer.start(DIRECT_SECONDS, self._go_by_asgi)
+        else:
+            self._go_by_asgi()
 
     def _go_by_asgi(self) -> None:
         """Give the request, as far as its parts have come, to uvicorn."""

@@ -109,9 +109,8 @@ class Follower:
         reading: asyncio.Future[None] = loop.create_future()
         self._waiting.append(reading)
         self._wake.set()
-        timer = loop.call_later(
-            PATIENCE, _give_up, reading
-        )  # asyncio.timeout needs a task, and a request may have none
+        # asyncio.timeout needs a task, and a request may have none.
+        timer = loop.call_later(PATIENCE, _give_up, reading)
         try:
             await reading
         finally:

@@ -31,8 +31,8 @@ _PAGE_SIZE_AT = 16
 _TREE_HEADERS = {2: 12, 5: 12, 10: 8, 13: 8}
 
 
-class Log:
-    """The log of one file. Its methods run in one thread, one after the other. They raise sqlite3.Error or OSError.
+class WriteAheadLog:
+    """The write-ahead log (WAL) of one file. Its methods run in one thread, one after the other. They raise sqlite3.Error or OSError.
 
     `file` is the file's descriptor.
     """
@@ -41,7 +41,7 @@ class Log:
         self._path, self._file = path, file
         #: Frames of the log that were moved into the file, with the salts of the log. SQLite changes the salts with each new log.
         self._moved, self._salts = 0, b""
-        #: Pages that `empty` has moved, and whose unused parts are to be overwritten.
+        #: Moved pages whose unused parts are to be overwritten.
         self._unscrubbed: set[int] = set()
 
     def sync(self) -> int:
@@ -58,9 +58,10 @@ class Log:
             # This reader keeps later frames in the log. So all moved pages are in `pages`.
             reader.execute("begin")
             reader.execute("select 1 from part limit 1").fetchone()
-            pages = self._pages_to_move()
-            self._moved = connection.execute("pragma wal_checkpoint(passive)").fetchone()[2]
-        _scrub(self._file, pages)
+            self._unscrubbed |= self._pages_to_move()
+            moved: int = connection.execute("pragma wal_checkpoint(passive)").fetchone()[2]
+        self._moved = max(0, moved)  # -1: another process does the same
+        self.scrub()
 
     def empty(self) -> bool:
         """Move the log into the file, and truncate the log. Nobody may write meanwhile. Call `scrub` afterwards.
@@ -73,9 +74,9 @@ class Log:
         return not busy
 
     def scrub(self) -> None:
-        """Overwrite the unused parts of the pages that `empty` has moved. Others may write meanwhile."""
-        pages, self._unscrubbed = self._unscrubbed, set()
-        _scrub(self._file, pages)
+        """Overwrite the unused parts of moved pages. Others may write meanwhile."""
+        _scrub(self._file, self._unscrubbed)
+        self._unscrubbed = set()
 
     def _pages_to_move(self) -> set[int]:
         """The numbers of the pages in the log that were not moved before. The first page of the file is 1."""

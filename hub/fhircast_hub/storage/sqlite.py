@@ -4,8 +4,8 @@ A session is a few rows (rows.py); a commit writes the rows that differ. All com
 transaction (group commit). A transaction takes some tens of microseconds, because it does not wait for the disk.
 
 - The process may die at any moment: WAL mode with synchronous=NORMAL loses nothing.
-- The machine may die: every second a thread waits until the log is on the disk. A power cut may cost that second, never the
-  file's consistency.
+- The machine may die: every second a thread waits until the log is on the disk. A power cut may cost that second, and a move of
+  the log if one is under way. The file stays consistent.
 
 Deleted rows are not left behind (OPS-7). `secure_delete` overwrites them in the file. The log is moved into the file and emptied
 after a second without commits, and at least every half minute. Commits wait while the log is emptied, and the event loop goes on.
@@ -35,7 +35,7 @@ from fhircast_hub.service.ports import Changed, Deliver, Limits, Stale, ignore_c
 from fhircast_hub.storage.memory import MemoryStore
 from fhircast_hub.storage.row_reader import sessions_of
 from fhircast_hub.storage.rows import Row, changes
-from fhircast_hub.storage.scrubbing import Log
+from fhircast_hub.storage.scrubbing import WriteAheadLog
 from fhircast_hub.storage.upgrade import OLDEST_VERSION, upgrade
 from fhircast_hub.waiter import Waiter
 
@@ -45,8 +45,10 @@ SCHEMA_VERSION = 3
 SYNC_SECONDS = 1.0
 #: Seconds until the log is emptied although there are commits in each second. Closed data may stay for a minute (OPS-7).
 EMPTY_SECONDS = 30.0
-#: Bytes of the log that have it emptied sooner.
-MAX_LOG = 128 << 20
+#: Seconds until the next attempt where another process reads the file, as a backup does.
+EMPTY_AGAIN_SECONDS = 5.0
+#: A log of so many bytes is emptied sooner.
+MAX_LOG_BYTES = 64 << 20
 #: Seconds after which a client may try again when the file could not be written.
 RETRY_AFTER = 5
 
@@ -96,7 +98,7 @@ class SqliteStore(MemoryStore):
             # Kept open to the end: closing it would end the locks that SQLite has on the file.
             self._file = _open_private(self._path)
             undo.callback(os.close, self._file)
-            self._wal = Log(self._path, self._file)
+            self._wal = WriteAheadLog(self._path, self._file)
             try:
                 self._connection = sqlite3.connect(self._path, isolation_level=None, timeout=1.0)
                 undo.callback(self._connection.close)
@@ -200,24 +202,25 @@ class SqliteStore(MemoryStore):
                 continue
             try:
                 size = await self._in_thread(self._wal.sync) if commits else 0
-                if not commits or size > MAX_LOG or self._loop.time() >= empty_by:
-                    await self._in_thread(
-                        self._wal.move
-                    )  # so that little is left for `empty`, and commits wait for a moment
-                    await self._empty()
-                    empty_by = self._loop.time() + EMPTY_SECONDS
+                if not commits or size > MAX_LOG_BYTES or self._loop.time() >= empty_by:
+                    # Commits go on meanwhile. So little is left to `empty`, for which they wait.
+                    await self._in_thread(self._wal.move)
+                    is_empty = await self._empty()
+                    empty_by = self._loop.time() + (EMPTY_SECONDS if is_empty else EMPTY_AGAIN_SECONDS)
             except (sqlite3.Error, OSError) as error:
                 _log.error("store not checkpointed", error=type(error).__name__)
 
-    async def _empty(self) -> None:
-        """Empty the log. Commits of this time are written afterwards."""
+    async def _empty(self) -> bool:
+        """Empty the log. Commits of this time are written afterwards. Returns False where another process reads."""
         self._emptying = True
         try:
-            self._has_log = not await self._in_thread(self._wal.empty)
+            is_empty = await self._in_thread(self._wal.empty)
+            self._has_log = not is_empty
         finally:
             self._emptying = False
             self._loop.call_soon(self._flush)
         await self._in_thread(self._wal.scrub)
+        return is_empty
 
     async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
         """Run `work` in the thread. A cancelled caller does not cancel the work."""

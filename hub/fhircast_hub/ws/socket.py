@@ -212,6 +212,10 @@ class HubSocket(SocketWriter, asyncio.Protocol):
             self._close_slow_reader()
         return subscription
 
+    def _end_handshake(self, task: asyncio.Task[None]) -> None:
+        self._task, self._headers = None, ()  # the socket may stay for hours, and shall be small
+        self._log_failure(task)
+
     # Reading
 
     def _read_frames(self, data: bytes) -> int:
@@ -335,10 +339,6 @@ class HubSocket(SocketWriter, asyncio.Protocol):
         sent, received = self._protocol.close_sent, self._protocol.close_rcvd
         first = received if sent is None or self._protocol.close_rcvd_then_sent else sent
         return first.code if first else ABNORMAL
-
-    def _end_handshake(self, task: asyncio.Task[None]) -> None:
-        self._task, self._headers = None, ()  # the socket may stay for hours, and shall be small
-        self._log_failure(task)
 
     def _log_failure(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
