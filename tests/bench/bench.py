@@ -5,8 +5,8 @@
     python tests/bench/bench.py --runs 3 --page       writes docs/benchmarks.md
     python tests/bench/bench.py --runs 3 --shapes A,B --stores sqlite,memory --baselines uvicorn-sansio
 
-It starts the servers itself, the hub with an issuer made for the run, and PostgreSQL for shape N. It asserts no time:
-README.md says how to read it. The raw results, the page and its picture are then in build/bench.
+It starts the servers itself, the hub with an issuer made for the run, and PostgreSQL for shape N. No time is asserted:
+README.md says how to read the tables. The raw results, the page and its picture are then in build/bench.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ FOLDER = ROOT / "build" / "bench"
 
 
 class Folder(NamedTuple):
-    """Where a run leaves what it found."""
+    """The folder of a run's results."""
 
     path: Path
 
@@ -85,7 +85,11 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     option("--shapes", type=some_of(SHAPES), default=",".join(SHAPES), help="all, unless given")
     option("--runs", type=int, default=1, help="medians are taken over the runs")
     option("--quick", action="store_true", help="a short look")
-    option("--events", type=int, default=growth.EVENTS, help="of shape M")
+    option(
+        "--events",
+        type=int,
+        help=f"of shape M: {growth.EVENTS:,}, and {page.MEMORY_EVENTS:,} with --page, unless given",
+    )
     option(
         "--stores", type=some_of(STORES), default="sqlite", help="a hub for each; empty: only baselines; not of shape N"
     )
@@ -101,6 +105,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(words)
     if args.quick and args.page:
         parser.error("--page needs a whole run, and --quick is none")
+    args.events = args.events or (page.MEMORY_EVENTS if args.page else growth.EVENTS)
     return args
 
 
@@ -111,7 +116,7 @@ def prepare_machine() -> None:
     if not {SERVER_CPU, LOAD_CPU} <= os.sched_getaffinity(0):
         sys.exit("bench: two CPUs are needed, 0 for the server and 1 for the load")
     if not (HERE / "loadgen" / "loadgen").exists():
-        sys.exit("bench: the load generator is not built; `make bench` does it")
+        sys.exit("bench: the load generator is not built; `make bench` builds it")
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a server needs a file for each of 10,000 sockets
     if most < (wanted := growth.MANY * growth.SUBSCRIBERS + 500):
@@ -123,7 +128,7 @@ def say(text: str) -> None:
 
 
 def prepare_shapes(args: argparse.Namespace) -> None:
-    """Tells drive.py of the shapes that it does not know, or of short ones."""
+    """Gives drive.py the shapes of this folder, or short ones."""
     memory = functools.partial(growth.shape_m, events=args.events)
     drive.SHAPES |= {"R": rates.shape_r, "G": growth.shape_g, "M": memory, "W": webhooks.shape_w, "N": nodes.shape_n}
     if args.quick:
@@ -131,7 +136,7 @@ def prepare_shapes(args: argparse.Namespace) -> None:
 
 
 def prepare_results(folder: Folder, args: argparse.Namespace, python: Interpreter) -> None:
-    """An empty file, or with --add the results of other shapes; and what machine and versions these are of."""
+    """An empty file, or with --add the results of other shapes; and the machine and versions behind them."""
     folder.path.mkdir(parents=True, exist_ok=True)
     facts, kept = machine.facts(python, args.shapes), []
     if args.add and folder.results.exists():

@@ -12,9 +12,9 @@ from tests.bench.results import Cells
 
 _WIDTH, _HEIGHT = 620, 360
 _LEFT, _TOP, _RIGHT, _BELOW = 70, 50, 30, 50
-_RATES = drawing.LogScale(80, 5_000, _WIDTH)
+_RATES = drawing.LogScale(80, 20_000, _WIDTH)
 _MICROSECONDS = drawing.LogScale(100, 3_000_000, _HEIGHT)
-_RATE_TICKS = (100, 250, 500, 1000, 2000, 4000)
+_RATE_TICKS = (100, 250, 500, 1000, 2000, 4000, 8000, 16_000)
 _TIME_TICKS = ((100, "0.1 ms"), (1_000, "1 ms"), (10_000, "10 ms"), (100_000, "100 ms"), (1_000_000, "1 s"))
 #: Colours that stay apart for all eyes (Okabe and Ito), in the order of the servers.
 _COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00")
@@ -45,7 +45,7 @@ def legend(servers: Iterable[str]) -> Iterator[str]:
 
 
 def curve(cells: Cells, servers: dict[str, str]) -> str:
-    """The picture. `servers` has what each one is called in it."""
+    """The picture. `servers` has the name of each server in the legend."""
     lines = [
         line(points, _COLORS[number % len(_COLORS)], dashes)
         for number, server in enumerate(servers)

@@ -58,14 +58,14 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 
 def program() -> str:
-    """py-spy: the environment's, or else the one on the PATH. Ends the program where there is none."""
+    """py-spy: the environment's, or else the one on the PATH. Ends the program where neither is there."""
     beside = str(Path(sys.executable).parent)
     found = shutil.which("py-spy", path=os.pathsep.join([beside, os.environ.get("PATH", "")]))
     return found or sys.exit("profile: py-spy is missing; `make profile` installs it")
 
 
 def recording(args: argparse.Namespace, py_spy: str, pid: int, picture: Path) -> list[str]:
-    """What records this process until it is interrupted. The CPU of the hub is left to the hub."""
+    """The command that records this process until an interrupt. The command leaves the hub's CPU to the hub."""
     options = [word for word in ("native", "idle") if getattr(args, word)]
     return [
         *("taskset", "-c", str(LOAD_CPU), py_spy, "record", "--pid", str(pid), "--output", str(picture)),
@@ -75,7 +75,7 @@ def recording(args: argparse.Namespace, py_spy: str, pid: int, picture: Path) ->
 
 
 def under_load(args: argparse.Namespace, hub: Hub, picture: Path) -> dict[str, Any]:
-    """Record the hub under its load. The load generator's result; or `failed`, with what py-spy or the load generator say."""
+    """Record the hub under its load. The load generator's result; or `failed`, with the words of py-spy or of the load generator."""
     topics, subscribers, words = LOADS[args.shape]
     with tempfile.TemporaryDirectory() as folder:
         endpoints = Path(folder) / "endpoints"

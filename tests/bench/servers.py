@@ -45,7 +45,7 @@ class Interpreter(NamedTuple):
     env: Mapping[str, str] = MappingProxyType({})
 
     def says(self, code: str) -> str:
-        """What the code prints. Raises OSError, and CalledProcessError where the code fails."""
+        """The output of the code. Raises OSError, and CalledProcessError where the code fails."""
         command, env = [self.path, "-c", code], os.environ | dict(self.env)
         return subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
@@ -70,7 +70,7 @@ def interpreter(path: str) -> Interpreter:
 
 
 class Issuer(NamedTuple):
-    """What the hub is told of the issuer, and a token that may do everything."""
+    """The hub's setting for the issuer, and a token that allows everything."""
 
     settings: str
     token: str
@@ -122,6 +122,7 @@ def environment(issuers: str, store: str, log_level: str) -> dict[str, str]:
         "FHIRCAST_MAX_SUBSCRIPTIONS_PER_TOPIC": "2000",
         "FHIRCAST_MAX_SUBSCRIPTIONS_PER_USER": "20000",
         "FHIRCAST_MAX_TOPICS_PER_USER": "10000",
+        "FHIRCAST_MAX_BYTES_PER_USER": str(512 << 20),  # one user has 2,500 sessions with big bodies
         "FHIRCAST_RATE_LIMIT_TOKEN": "0",
         "FHIRCAST_RATE_LIMIT_ADDRESS": "0",
     }
@@ -156,7 +157,7 @@ class Hub(drive.Target):  # type: ignore[misc]  # drive.py has no types
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def check(self) -> None:
-        """Says what is wrong with the settings, which a started hub would say to nobody."""
+        """Ends the program where the settings are wrong, with the hub's complaint. Nobody sees the output of a started hub."""
         env = {k: v.replace("{port}", "8080") for k, v in self.settings(STORES["memory"]).items()}
         command = [self._python.path, *HUB, "check-config"]
         env = os.environ | dict(self._python.env) | env
@@ -166,7 +167,7 @@ class Hub(drive.Target):  # type: ignore[misc]  # drive.py has no types
 
 
 def node_modules() -> Path:
-    """Where node finds `ws`: `make bench` puts it there."""
+    """The folder where `make bench` puts `ws` for node."""
     return Path(os.environ.get("NODE_PATH") or HERE / ".node" / "node_modules")
 
 

@@ -36,16 +36,22 @@ def results_of(speed: float) -> dict[str, dict[str, Any]]:
     slow = 1 / speed
     idle = {"confirmed": 5000, "dead": 0, "rss_before_kb": 51200, "kb_per_connection": 12 * slow, "setup_s": 1.0}
     many = load(500, 1000 * slow)
-    marks = [{"events": 10 * number, "rss_kb": 100_000 + number} for number in range(1, 11)]
+    looks = [{"events": 100_000 * number, "rss_kb": 100_000 + number} for number in range(1, 11)]
+    growing = {"topics": 2500, "few": many, "many": many, "without": many, "slow": beside(many, 1200, 3)}
     return {
         "A": {"closed": load(1000 * speed, 900), "best": load(900 * speed, 900), "at500": load(500, 500 * slow)},
         "B": {"w4": load(100 * speed, 900), "w1": load(50 * speed, 900)},
         "C": idle,
         "D": load(100, 400 * slow),
         "R": {"steps": [{"offered": rate, **load(rate, rate * slow)} for rate in rates.RATES]},
-        "G": {"topics": 2500, "few": many, "many": many, "slow": {**many, "slow": 1000}, "carried": load(1234.5, 2000)},
-        "M": {**load(2000, 900), "marks": marks},
+        "G": {**growing, "carried": load(1234.5, 2000)},
+        "M": {**load(2000, 900), "looks": looks},
     }
+
+
+def beside(many: dict[str, Any], queued: int, closed: int) -> dict[str, Any]:
+    """A load beside slow readers, for which the hub queued so many frames, or which the hub closed."""
+    return {**many, "slow": 1000, "looks": [{"events": 7600, growth.QUEUED: queued, growth.CLOSED: closed}]}
 
 
 def lines(servers: dict[str, float], runs: int = 1, without: str = "") -> list[str]:
@@ -117,6 +123,41 @@ def test_growth_over_its_bound_does_not_hold() -> None:
     assert row(text, "CPU of an event, 2,500 topics / 250 topics")[1:] == ["1.25: 1,000 / 800 us", "no"]
 
 
+def test_slow_readers_are_compared_with_the_same_load_without_them() -> None:
+    result = results_of(1)["G"]
+    result["without"] = load(500, 500)
+    text = page.make(read([json.dumps({"server": "hub", "shape": "G", "run": 1, "result": result})]), FACTS).text
+    assert row(text, "p99 beside 1,000 slow readers / without")[1:] == ["2: 10,000 / 5,000 us", "yes"]
+    assert "Up to 1,200 frames waited in the hub for slow readers, and 3 slow readers were closed." in text
+
+
+def test_the_text_under_the_curve_names_the_highest_rate() -> None:
+    assert "or at the highest rate offered, 16,000 events/s." in page.make(found(), FACTS).text
+    assert rates.RATES[-1] == 16_000
+
+
+def test_the_section_of_reasons_stands_before_the_machine_with_links_of_the_page(tmp_path: Path) -> None:
+    folder = page.WHY.parent
+    links = "[a](README.md#profile) [b](../../docs/behaviour.md) [c](#here) [d](https://example.org/x.md)"
+    why = tmp_path / "why.md"
+    why.write_text(
+        f"## Why goals are missed\n{links}\n".replace("](README", f"]({folder}/README").replace(
+            "](..", f"]({folder}/.."
+        )
+    )
+    text = page.make(found(), FACTS, why).text
+    between = text[text.index("## Growth") : text.index("## Machine and versions")]
+    seen = "[a](../tests/bench/README.md#profile) [b](behaviour.md) [c](#here) [d](https://example.org/x.md)"
+    assert f"\n\n## Why goals are missed\n{seen}\n\n" in text
+    assert "## Why goals are missed" in between
+    assert "Why goals" not in page.make(found(), FACTS, tmp_path / "missing.md").text
+
+
+def test_the_file_of_reasons_is_on_the_page() -> None:
+    assert page.WHY.read_text(encoding="utf-8").startswith("## Why goals are missed\n")
+    assert "\n## Why goals are missed\n" in page.make(found(), FACTS).text
+
+
 def test_the_sentence_is_what_one_core_carried_rounded_down() -> None:
     made = page.make(found(), FACTS)
     words = "One core (Acme Z80) carries 2,500 sessions with 10,000 sockets, and 1,200 events a second."
@@ -162,6 +203,24 @@ def test_a_page_lacks_a_baseline_that_was_not_measured() -> None:
 def test_a_page_lacks_a_goal_whose_figure_nobody_measured() -> None:
     shortened = [line.replace('"best": {', '"best": null, "other": {') for line in lines(SERVERS)]
     assert page.lacking(read(shortened), FACTS) == ["A of hub has no sat", "A of node-ws has no sat"]
+
+
+def test_a_page_lacks_a_million_events() -> None:
+    shortened = [line.replace('"events": 1000000', '"events": 999999') for line in lines(SERVERS)]
+    wanted = ["M of hub ended after 999,999 events, and the page needs 1,000,000"]
+    assert page.lacking(read(shortened), FACTS) == wanted
+    assert bench.arguments(["--page"]).events == page.MEMORY_EVENTS
+    assert bench.arguments([]).events == growth.EVENTS
+    assert bench.arguments(["--page", "--events", "7"]).events == 7
+
+
+@pytest.mark.parametrize(("queued", "closed", "slowed"), [(0, 0, False), (5, 0, True), (0, 5, True)])
+def test_a_page_lacks_slow_readers_for_which_the_hub_never_waited(queued: int, closed: int, slowed: bool) -> None:
+    result = {**results_of(1)["G"], "slow": beside(load(500, 1000), queued, closed)}
+    slow = json.dumps({"server": "hub", "shape": "G", "run": 2, "result": result})
+    results = read([*lines(SERVERS), slow])
+    assert results.remarks == ([] if slowed else [f"hub, shape G, run 2: {growth.NEVER_SLOW}"])
+    assert page.lacking(results, FACTS) == ([] if slowed else [growth.NEVER_SLOW])
 
 
 def test_a_short_look_is_no_page(capsys: pytest.CaptureFixture[str]) -> None:
@@ -265,6 +324,16 @@ def test_what_was_not_measured_is_a_remark_and_no_figure() -> None:
     assert found.cells["B", "w1", "hub"] == [200]
 
 
+def test_a_step_of_a_search_that_went_well_is_no_remark() -> None:
+    searched = {**results_of(1)["A"], "steps": [{"rate": 500.0, "failed": None, "good": True}]}
+    assert read([json.dumps({"server": "hub", "shape": "A", "run": 1, "result": searched})]).remarks == []
+
+
+def test_a_failure_without_words_is_remarked_in_words() -> None:
+    line = json.dumps({"server": "hub", "shape": "C", "run": 1, "result": {"failed": ""}})
+    assert read([line]).remarks == ["hub, shape C, run 1: failed, and said nothing"]
+
+
 def test_a_step_that_failed_is_remarked() -> None:
     steps = [{"offered": 100, "failed": "no answer"}]
     line = json.dumps({"server": "hub", "shape": "R", "run": 1, "result": {"steps": steps}})
@@ -283,7 +352,7 @@ def test_a_load_of_growth_that_failed_leaves_the_others() -> None:
 
 def test_memory_is_that_of_the_first_and_the_last_tenth() -> None:
     figures = flatten("M", results_of(1)["M"])
-    assert (figures["first"], figures["last"]) == (10, 100)
+    assert (figures["first"], figures["last"]) == (100_000, 1_000_000)
     assert figures["mb_ratio"] == pytest.approx(100_010 / 100_001)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from fhircast_hub.telemetry.metrics import Metrics
 from tests.bench import bench, flame, growth, machine, rates, servers
 from tests.bench.results import SHAPES
 from tests.bench.servers import THIS, Hub, Interpreter, Issuer, drive
@@ -137,16 +139,63 @@ def test_the_load_generator_ends_well_where_it_prints_marks(monkeypatch: pytest.
             return [os.getpid()]
 
     result = growth.shape_m(Target(), tmp_path, events=100)
-    assert [mark["events"] for mark in result["marks"]] == list(range(10, 110, 10))
-    assert all(mark["rss_kb"] > 0 for mark in result["marks"])
+    assert [look["events"] for look in result["looks"]] == list(range(10, 110, 10))
+    assert all(look["rss_kb"] > 0 for look in result["looks"])
     assert result["lost"] == 0
+
+
+@pytest.mark.parametrize(
+    ("script", "failure"),
+    [
+        ("echo mark 10; echo broken >&2; exit 2", "broken"),
+        ("exit 3", "loadgen ended with 3"),
+        ("true", "loadgen ended with 0"),
+    ],
+)
+def test_a_load_generator_that_fails_is_a_result(script: str, failure: str) -> None:
+    assert growth.watched(["sh", "-c", script], dict) == {"failed": failure}
+
+
+def test_a_search_keeps_of_a_step_what_the_load_generator_said(tmp_path: Path) -> None:
+    steps = drive.shape_a(Rated(1000), tmp_path)["steps"]
+    assert steps
+    assert all("failed" not in step for step in steps)
+
+
+def test_big_bodies_differ_from_the_others_by_a_narrative_alone() -> None:
+    big = growth.big_body()
+    assert len(big.encode()) == growth.BIG_BODY
+    assert big.count("{{ID}}") == 1
+    patient = json.loads(big)["event"]["context"][0]["resource"]
+    assert patient.pop("text")["status"] == "generated"
+    body = json.loads((growth.HERE / "loadgen" / "body.json").read_text())
+    assert patient == body["event"]["context"][0]["resource"]
+
+
+def test_queues_are_read_from_the_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = f"# HELP {growth.QUEUED} x\n{growth.QUEUED} 12.0\n{growth.CLOSED} 3.0\nother 4\n".encode()
+    asked: list[str] = []
+
+    def urlopen(url: str, timeout: float) -> io.BytesIO:
+        asked.append(url)
+        return io.BytesIO(text)
+
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    assert growth.queues(Rated(1)) == {growth.QUEUED: 12, growth.CLOSED: 3}
+    assert asked == ["http://127.0.0.1:1/metrics"]
+
+
+def test_the_numbers_of_queues_are_those_of_the_hub() -> None:
+    text = Metrics().render().decode().splitlines()
+    assert {f"{growth.QUEUED} 0.0", f"{growth.CLOSED} 0.0"} <= set(text)
 
 
 class Rated:
     """A target whose loads go well up to this many events/s."""
 
     def __init__(self, most: float) -> None:
-        self.most, self.rates, self.starts = most, list[float](), 0
+        self.most, self.rates, self.starts, self.commands = most, list[float](), 0, list[tuple[str, ...]]()
+        self.subscribe_url = "http://127.0.0.1:1/api/hub"
 
     def start(self) -> None:
         self.starts += 1
@@ -154,6 +203,10 @@ class Rated:
     def stop(self) -> None: ...
 
     def subscribe(self, *_: object) -> None: ...
+
+    def command(self, endpoints: Path, *words: str) -> list[str]:
+        self.commands.append(words)
+        return ["printf", "%s", 'mark 7600\n{"lost": 0}\n']
 
     def loadgen(self, endpoints: Path, *words: str) -> dict[str, Any]:
         rate = float(words[words.index("--rate") + 1]) if "--rate" in words else self.most
@@ -177,12 +230,28 @@ def test_rates_end_with_the_first_that_is_too_high_twice(tmp_path: Path) -> None
     assert [step["offered"] for step in result["steps"]] == [100, 250, 500, 1000, 1500]
 
 
-def test_one_core_carries_the_highest_share_that_goes_well(tmp_path: Path) -> None:
+def test_one_core_carries_the_highest_share_that_goes_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = Rated(1000)
+    monkeypatch.setattr(growth, "queues", lambda of: {growth.QUEUED: 7} if of is target else {})
     result = growth.shape_g(target, tmp_path)
     assert result["carried"]["rate"] == 1000
     assert target.rates[-5:] == [1800, 1600, 1400, 1200, 1000]
-    assert target.starts == len(target.rates), "each load has a new server"
+    assert target.starts == len(target.rates) + len(target.commands), "each load has a new server"
+
+
+def test_loads_without_and_beside_slow_readers_differ_in_these_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = Rated(1000)
+    monkeypatch.setattr(growth, "queues", lambda _: {growth.QUEUED: 7})
+    result = growth.shape_g(target, tmp_path / "endpoints", shares=())
+    assert result["slow"]["looks"] == [{"events": 7600, growth.QUEUED: 7}]
+    without, slow = target.commands
+    place = slow.index("--slow") + 1
+    assert (without[place], slow[place]) == ("0", "1000")
+    assert [*without[:place], *without[place + 1 :]] == [*slow[:place], *slow[place + 1 :]]
+    mark, events = int(slow[slow.index("--mark") + 1]), growth.RATE * (growth.PING_SECONDS + 1)
+    assert 2 * mark <= 0.9 * events < 3 * mark, "the second look is the last one, and during the load"
 
 
 # --- profile ---------------------------------------------------------------------------------------------------------
