@@ -18,6 +18,7 @@ import uvicorn
 from joserfc.util import urlsafe_b64encode
 
 from demo.auth import AuthServer, Client, HubSessions, Text, make_app
+from tests.running import NO_TLS
 
 PATIENCE = 20
 AUDIENCE = "https://hub.example/api/hub"
@@ -80,7 +81,7 @@ class User:
 
     def __init__(self, server: AuthServer, client_id: str = "viewer") -> None:
         self.server, self.client_id = server, client_id
-        self.http = httpx.AsyncClient(base_url=server.issuer, trust_env=False, timeout=PATIENCE)
+        self.http = httpx.AsyncClient(base_url=server.issuer, trust_env=False, timeout=PATIENCE, verify=NO_TLS)
         self.verifier = secrets.token_urlsafe(48)
 
     async def __aenter__(self) -> User:

@@ -20,7 +20,7 @@ from fhircast_hub.audit import sink as writing
 from fhircast_hub.audit.sink import Auditor, FhirServerSink
 from tests.audit.audit_world import audited, entry, number
 from tests.counted import counted
-from tests.running import event, running_hub, until
+from tests.running import NO_TLS, event, running_hub, until
 
 # --- the queue ---
 
@@ -236,7 +236,7 @@ async def test_a_batch_that_is_refused_is_brought_again(status: int) -> None:
     """Whatever the server's reason, an operator can mend it; and no redirect is followed."""
     stub = FhirStub()
     stub.status = status
-    async with stub.running() as base, httpx.AsyncClient(trust_env=False) as client:
+    async with stub.running() as base, httpx.AsyncClient(trust_env=False, verify=NO_TLS) as client:
         auditor = Auditor(FhirServerSink(base, client), "https://hub.example")
         auditor.record(entry(1))
         await until(lambda: len(stub.requests) >= 2)
@@ -253,7 +253,7 @@ async def test_entries_that_are_refused_each_are_lost_and_told() -> None:
     stub = FhirStub()
     stub.statuses = lambda count: ["201", "422 Unprocessable Entity", "500"][:count]
     with capture_logs() as logs:
-        async with stub.running() as base, httpx.AsyncClient(trust_env=False) as client:
+        async with stub.running() as base, httpx.AsyncClient(trust_env=False, verify=NO_TLS) as client:
             auditor = Auditor(FhirServerSink(base, client), "https://hub.example")
             for each in range(3):
                 auditor.record(entry(each))
@@ -269,7 +269,7 @@ async def test_an_answer_that_drips_is_not_waited_for(monkeypatch: pytest.Monkey
     monkeypatch.setattr(writing, "ANSWER_SECONDS", 0.2)
     stub = FhirStub()
     stub.endless = (1, 0.01)
-    async with stub.running() as base, httpx.AsyncClient(trust_env=False) as client:
+    async with stub.running() as base, httpx.AsyncClient(trust_env=False, verify=NO_TLS) as client:
         auditor = Auditor(FhirServerSink(base, client), "https://hub.example")
         auditor.record(entry(1))
         await until(lambda: len(stub.requests) >= 2)
@@ -284,7 +284,7 @@ async def test_an_answer_without_end_is_not_read() -> None:
     """The batch was taken; what more there is to say of it must fit."""
     stub = FhirStub()
     stub.endless = (1 << 16, 0.0)
-    async with stub.running() as base, httpx.AsyncClient(trust_env=False) as client:
+    async with stub.running() as base, httpx.AsyncClient(trust_env=False, verify=NO_TLS) as client:
         auditor = Auditor(FhirServerSink(base, client), "https://hub.example")
         auditor.record(entry(1))
         await until(lambda: not auditor._waiting)
@@ -299,7 +299,7 @@ async def test_an_answer_is_not_inflated() -> None:
     stub = FhirStub()
     stub.statuses = lambda count: ["422"] * count
     stub.encode = lambda body: (b"gzip", gzip.compress(body))
-    async with stub.running() as base, httpx.AsyncClient(trust_env=False) as client:
+    async with stub.running() as base, httpx.AsyncClient(trust_env=False, verify=NO_TLS) as client:
         assert await FhirServerSink(base, client).write([b"{}"]) == 0
         stub.encode = lambda body: (b"identity", body)
         assert await FhirServerSink(base, client).write([b"{}"]) == 1

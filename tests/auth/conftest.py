@@ -12,6 +12,7 @@ import pytest
 from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.auth.jwt import JwtVerifier
 from tests.auth.issuer_server import IssuerServer
+from tests.running import NO_TLS
 from tests.tokens import Idp
 
 
@@ -44,7 +45,7 @@ async def server() -> AsyncIterator[IssuerServer]:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, verify=NO_TLS) as client:
         yield client
 
 

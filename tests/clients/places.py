@@ -17,6 +17,7 @@ from fhircast_client import FHIRcastClient, HubError
 from fhircast_client.testing import FakeHub
 from tests.clients.proxy import Proxy
 from tests.process.hub_process import HubProcess, command, hub_process
+from tests.running import NO_TLS
 
 ACCEPTED = 202
 SCENARIOS = Path(__file__).parents[2] / "clients" / "scenarios.json"
@@ -69,7 +70,7 @@ class RealPlace:
             f"http://127.0.0.1:{self.hub.process.port}/api/hub",
             {"Authorization": f"Bearer {self.hub.token}"},
         )
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=NO_TLS) as client:
             return (await client.post(url, json=message, headers=headers)).status_code
 
     async def cut(self, name: str, *, silently: bool = False) -> None:

@@ -104,7 +104,8 @@ def fails(text: bytes) -> None:
 
 def slow(text: bytes) -> None:
     for _ in text:
-        str(hash(text[:9]))
+        for _ in range(3):
+            str(hash(text[:9]))
 
 
 def quadratic(text: bytes) -> None:
@@ -113,8 +114,9 @@ def quadratic(text: bytes) -> None:
 
 
 @pytest.mark.parametrize(("parser", "words"), [(fails, "ValueError"), (slow, "ms for"), (quadratic, "the time for")])
-def test_a_parser_that_fails_or_is_slow_is_found(parser: object, words: str, judge: Judge) -> None:
+def test_a_parser_that_fails_or_is_slow_is_found(parser: object, words: str) -> None:
     """Within as many rounds as the others were tried."""
     assert callable(parser)
+    judge = Judge()  # another one allows more where the machine was slow at some moment
     bad = Parser("bad", parser, PARSERS["envelope"].seeds, SMALL if parser is not quadratic else BODY)
     assert any(words in wrong for seed in range(_ROUNDS) for wrong in wrong_with(bad, seed, judge))

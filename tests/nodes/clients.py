@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from tests.nodes.checker import REPORTED
 from tests.nodes.history import History, now
-from tests.running import event
+from tests.running import NO_TLS, event
 
 EVENTS = "Patient-open,Patient-close,SyncError"
 #: Seconds that clients wait for an answer: longer than a commit takes, shorter than a node sleeps.
@@ -39,7 +39,7 @@ class Nodes:
     def __init__(self, ports: list[int], token: str, history: History, chance: random.Random) -> None:
         self.ports, self.history, self.chance = ports, history, chance
         self.headers = {"Authorization": f"Bearer {token}"}
-        self.http = httpx.AsyncClient(trust_env=False, timeout=PATIENCE)
+        self.http = httpx.AsyncClient(trust_env=False, timeout=PATIENCE, verify=NO_TLS)
 
     def any(self) -> int:
         """Any node."""

@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 import fhircast_hub
 from tests.auth.issuer_server import JWKS, IssuerServer
-from tests.running import Clock, Follower, RunningHub
+from tests.running import NO_TLS, Clock, Follower, RunningHub
 from tests.tokens import Idp
 
 #: Seconds until a process must answer, or be gone, on a machine that does much else.
@@ -116,7 +116,7 @@ class HubProcess:
     def wait_until_ready(self) -> None:
         """Until /health/ready says so."""
         deadline = time.monotonic() + PATIENCE
-        with httpx.Client(trust_env=False) as client:
+        with httpx.Client(trust_env=False, verify=NO_TLS) as client:
             while time.monotonic() < deadline:
                 assert self.process.poll() is None, f"it ended with {self.process.returncode}: {self.stderr}"
                 try:
@@ -188,7 +188,7 @@ class Visitor(RunningHub):
         self.idp, self.clock, self.port = idp, Clock(time.time()), hub.port
         self._tokens = {}
         self.origin, self.url = hub.origin, f"{hub.origin}/api/hub"
-        self.client = httpx.AsyncClient(trust_env=False, timeout=PATIENCE)
+        self.client = httpx.AsyncClient(trust_env=False, timeout=PATIENCE, verify=NO_TLS)
 
     async def __aenter__(self) -> Visitor:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -109,6 +110,31 @@ async def test_a_request_goes_by_way_of_the_proxy(environment: SetEnvironment, p
             with pytest.raises(httpx.ProxyError, match="404"):
                 await client.get("https://a.invalid/x")
         assert proxy.asked == {"http://a.invalid/x": 1, "a.invalid:443": 1}
+
+
+@pytest.mark.req("SEC-6")
+async def test_certificates_are_read_for_tls_alone(
+    environment: SetEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once. Without TLS nothing is read, and nobody trusted."""
+    read: list[ssl.SSLContext] = []
+    create = httpx.create_ssl_context
+
+    def recorded() -> ssl.SSLContext:
+        read.append(create())
+        return read[-1]
+
+    monkeypatch.setattr(httpx, "create_ssl_context", recorded)
+    environment()
+    async with IssuerServer() as near, client_of(of_the_hub) as client:
+        near.publish("/x", {})
+        assert (await client.get(f"{near.url}/x")).status_code == 200
+        assert not read
+        for _ in range(2):
+            with pytest.raises(httpx.ConnectError):  # nobody listens there
+                await client.get("https://127.0.0.1:1/x")
+    assert len(read) == 1
+    assert read[0].get_ca_certs()
 
 
 @pytest.mark.req("SEC-6")

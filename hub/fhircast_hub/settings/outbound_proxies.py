@@ -6,6 +6,7 @@ for a missing package. Here an unknown entry of NO_PROXY is ignored. An unusable
 
 from __future__ import annotations
 
+import functools
 import re
 import ssl
 from collections.abc import Iterable
@@ -72,8 +73,8 @@ class ProxiedTransport(httpx.AsyncBaseTransport):
 
     def __init__(self, direct: Iterable[str] = ()) -> None:
         self._proxies = Proxies(direct)
-        self._tls = httpx.create_ssl_context()
-        self._direct = httpx.AsyncHTTPTransport(verify=self._tls)
+        #: For http:// alone. The context trusts nobody, and takes no time.
+        self._plain = httpx.AsyncHTTPTransport(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
         self._by_variable: dict[str, httpx.AsyncHTTPTransport] = {}
         self._reported: set[str] = set()
 
@@ -83,13 +84,24 @@ class ProxiedTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close all connections."""
-        for transport in (self._direct, *self._by_variable.values()):
+        for transport in (self._plain, *self._by_variable.values()):
             await transport.aclose()
+        if "_direct" in self.__dict__:
+            await self._direct.aclose()
+
+    @functools.cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """The trusted certificates. Reading takes a tenth of a second, and a megabyte."""
+        return httpx.create_ssl_context()
+
+    @functools.cached_property
+    def _direct(self) -> httpx.AsyncHTTPTransport:
+        return httpx.AsyncHTTPTransport(verify=self._tls)
 
     def _transport(self, url: httpx.URL) -> httpx.AsyncHTTPTransport:
         found = self._proxies.of(url)
         if found is None:
-            return self._direct
+            return self._plain if url.scheme == "http" else self._direct
         variable, address = found
         if variable not in self._by_variable:
             try:
