@@ -1,4 +1,4 @@
-"""What there is: the value of one of the hub's numbers, and the objects of a kind."""
+"""The value of one of the hub's numbers, and the living objects of a type."""
 
 from __future__ import annotations
 

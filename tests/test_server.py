@@ -226,7 +226,7 @@ async def test_a_worker_that_is_told_last_ends_in_time() -> None:
         assert make_server(hub.hub).config.timeout_graceful_shutdown == GRACE_SECONDS
 
 
-#: Prints the collector's thresholds, and how many objects a full collection would look at, of a hub that serves; and stops the hub.
+#: A hub that stops once it serves. The program prints the collector's thresholds, and the number of objects of a full collection.
 COLLECTED = """
 import gc, sys
 from fhircast_hub import server

@@ -48,7 +48,7 @@ from fhircast_hub.service.revocation import Revocation
 from fhircast_hub.service.service import Service
 from fhircast_hub.service.session_log import SessionLog
 from fhircast_hub.service.usage import LocalUsage
-from fhircast_hub.settings.outbound_proxies import ProxiedTransport
+from fhircast_hub.settings.outbound_proxies import ProxiedTransport, UnusableCertificates
 from fhircast_hub.settings.serving import store_password
 from fhircast_hub.settings.settings import Settings, SettingsError
 from fhircast_hub.storage.memory import MemoryStore
@@ -111,7 +111,8 @@ class Hub:
         self._gathering = Gathering(render, worker.folder, worker.number, worker.total) if worker else None
         self.accounts = Accounts(settings.max_body_bytes)
         self.addresses = ClientAddresses(settings.trusted_proxies)
-        self._client = httpx.AsyncClient(transport=ProxiedTransport(_LOOPBACK))
+        self._outbound = ProxiedTransport(_LOOPBACK)
+        self._client = httpx.AsyncClient(transport=self._outbound)
         self.audit = Auditor(make_sink(settings.audit, self._client), settings.public_url, self.metrics)
         self._verifier = Verifier(_issuers(settings), self._client, clock, allow_insecure=settings.allow_insecure)
         self._store, self.service = self._make_service()
@@ -302,12 +303,22 @@ class Hub:
         plain = "/" + path.strip("/")
         return plain not in self._root_paths and not plain.startswith("/sessions/")
 
+    async def _start(self) -> str:
+        """Read the certificates, and open the store. Returns the reason why the hub cannot start; "" where the hub can."""
+        try:
+            if self._settings.asks_over_tls:
+                self._outbound.read_certificates()
+            await self.service.start(self.registry.deliver)
+        except UnusableCertificates as error:
+            return str(error)
+        except (OSError, ValueError) as error:
+            return f"FHIRCAST_STORE: {error}"
+        return ""
+
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
-        try:
-            await self.service.start(self.registry.deliver)
-        except (OSError, ValueError) as error:
-            self.failure = f"FHIRCAST_STORE: {error}"
+        self.failure = await self._start()
+        if self.failure:
             await send({"type": "lifespan.startup.failed", "message": self.failure})
             return
         settings = self._settings

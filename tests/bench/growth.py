@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import re
@@ -98,7 +99,10 @@ def queues(target: drive.Target) -> dict[str, float]:
 
 
 def watched(command: list[str], look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Run the load generator. Its result, whose `looks` have an entry for each mark: the events by then, and the output of `look`."""
+    """Run the load generator. Returns its result, with `looks`: for each mark the events by then, and the output of `look`.
+
+    A look may fail where the server is busy. Then there is none for this mark.
+    """
     looks: list[dict[str, Any]] = []
     line = ""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -106,7 +110,8 @@ def watched(command: list[str], look: Callable[[], dict[str, Any]]) -> dict[str,
         assert process.stderr
         for line in process.stdout:
             if line.startswith("mark "):
-                looks.append({"events": int(line.split()[1]), **look()})
+                with contextlib.suppress(OSError):
+                    looks.append({"events": int(line.split()[1]), **look()})
         complaint = process.stderr.read().strip()[-300:]
     if process.returncode or not line.startswith("{"):
         return {"failed": complaint or f"loadgen ended with {process.returncode}"}
@@ -146,15 +151,20 @@ def flatten(result: dict[str, Any]) -> dict[str, float]:
         figures["us_ratio"] = figures["many_us"] / figures["few_us"]
     if {"slow", "without"} <= loads.keys():
         figures["p99_ratio"] = figures["slow_p99"] / figures["without_p99"]
-    if load := loads.get("slow"):
-        queued, closed = (max((look.get(name, 0) for look in load["looks"]), default=0) for name in (QUEUED, CLOSED))
-        figures |= {"slow": load["slow"], "queued": queued, "closed": closed}
+    if {"slow", "without"} <= loads.keys():
+        queued, closed = (most(loads["slow"], name) - most(loads["without"], name) for name in (QUEUED, CLOSED))
+        figures |= {"slow": loads["slow"]["slow"], "queued": max(queued, 0), "closed": closed}
     if load := loads.get("carried"):
         figures |= {"carried": load["rate"], "carried_p99": load["e2e_sched_us"]["p99"]}
     for load in filter(None, loads.values()):
         for fault, name in FAULTS.items():
             figures[name] = figures.get(name, 0) + load[fault]
     return figures | {"steal": max((load["steal"] for load in loads.values() if load), default=0)}
+
+
+def most(load: dict[str, Any], name: str) -> float:
+    """The highest value of a number at the looks of a load. Normal readers may be late too, so loads are compared."""
+    return max((float(look.get(name, 0)) for look in load["looks"]), default=0.0)
 
 
 def complaints(figures: dict[str, float]) -> Iterator[str]:

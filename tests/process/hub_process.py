@@ -186,7 +186,7 @@ class Visitor(RunningHub):
 
     def __init__(self, hub: HubProcess, idp: Idp) -> None:
         self.idp, self.clock, self.port = idp, Clock(time.time()), hub.port
-        self._tokens = {}
+        self._tokens, self._of_known_key = {}, set()
         self.origin, self.url = hub.origin, f"{hub.origin}/api/hub"
         self.client = httpx.AsyncClient(trust_env=False, timeout=PATIENCE, verify=NO_TLS)
 

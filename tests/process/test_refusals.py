@@ -71,6 +71,17 @@ def test_a_wrong_setting(refused: dict[tuple[str, str], CompletedProcess[str]], 
 
 
 @pytest.mark.req("SEC-3")
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_certificates_that_cannot_be_read(tmp_path: Path, content: str | None) -> None:
+    """Otherwise the keys of issuers could not be fetched, by a hub that says that it is ready."""
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_text(content)
+    environ = environment(tmp_path, port=free_port(), issuers=[ISSUER]) | {"SSL_CERT_FILE": str(file)}
+    assert one_line(command(tmp_path, "serve", environ=environ)).startswith("SSL_CERT_FILE must name certificates in PEM: ")
+
+
+@pytest.mark.req("SEC-3")
 @pytest.mark.parametrize("content", [None, b"PORT = 1\xff", b"PROT = 1"])
 def test_a_settings_file_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> None:
     """One that is not there, not in UTF-8, or with an unknown name: the line names it."""

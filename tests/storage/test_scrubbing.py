@@ -11,8 +11,10 @@ import re
 import shutil
 import sqlite3
 import struct
-from collections.abc import Callable
-from contextlib import closing
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -113,78 +115,92 @@ def test_what_was_moved_within_the_file_is_overwritten(tmp_path: Path) -> None:
                 assert log.sync() > 0
                 log.move()
         assert log.empty()
-        log.scrub()
         found = set(re.findall(rb"mark[0-9]{8}", path.read_bytes()))
         assert found <= {*living.values(), *map(str.encode, living)}
         assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
     os.close(file)
 
 
-@pytest.mark.req("OPS-7")
-def test_pages_are_overwritten_after_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk, or a moment in which another process moves the log, makes the hub forget no page."""
-    path = tmp_path / "hub.db"
-    file = _open_private(path)
-    log, overwritten = WriteAheadLog(path, file), []
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        _prepare(connection, path)
-        pages = log._pages_to_move()
-        assert pages
+@pytest.mark.req("OPS-7", "OPS-10")
+async def test_pages_are_overwritten_after_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a full disk. The hub forgets no page, also where nothing is committed any more, and keeps the log until then."""
+    monkeypatch.setattr("fhircast_hub.storage.sqlite.SYNC_SECONDS", 0.02)
+    overwritten: list[set[int]] = []
 
-        def full(file: int, pages: set[int]) -> None:
+    def full_at_first(file: int, pages: set[int]) -> None:
+        overwritten.append(set(pages))
+        assert (tmp_path / "hub.db-wal").stat().st_size > 0
+        if len(overwritten) < 3:
             raise OSError(errno.ENOSPC, "no space")
 
-        monkeypatch.setattr(scrubbing, "_scrub", full)
-        with pytest.raises(OSError, match="no space"):
-            log.move()
-        monkeypatch.setattr(scrubbing, "_scrub", lambda file, pages: overwritten.append(set(pages)))
-        log.scrub()
-        log.scrub()
-    os.close(file)
-    assert overwritten == [pages, set()]
+    async with kept(tmp_path / "hub.db") as store:
+        await until(lambda: not store._has_log)
+        monkeypatch.setattr(scrubbing, "_scrub", full_at_first)
+        await change(store)
+        await until(lambda: not store._has_log)
+    first, second, third, *_ = overwritten
+    assert first
+    assert first == second == third
 
 
 @pytest.mark.req("OPS-7")
 def test_a_log_that_another_process_moves(tmp_path: Path) -> None:
-    """The hub moves the log later, from the first frame on."""
+    """The hub remembers the pages, also where that process ends the log."""
     path = tmp_path / "hub.db"
     file = _open_private(path)
     log = WriteAheadLog(path, file)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         _prepare(connection, path)
         pages = log._pages_to_move()
-        shared = os.open(f"{path}-shm", os.O_RDWR)
-        # Of the open file, so that the lock holds against this process too.
-        lock = struct.pack("hhlli", fcntl.F_WRLCK, os.SEEK_SET, CHECKPOINT_LOCK, 1, 0)
-        fcntl.fcntl(shared, fcntl.F_OFD_SETLK, lock)
+        assert pages
+        with lock_of_checkpoints(path):
+            log.move()
+        assert log._unscrubbed == pages
+        connection.execute("pragma wal_checkpoint(truncate)")
         log.move()
-        assert log._pages_to_move() == pages
-        os.close(shared)
-        log.move()
-        assert not log._pages_to_move()
+        assert not log._unscrubbed
     os.close(file)
 
 
+@contextmanager
+def lock_of_checkpoints(path: Path) -> Iterator[None]:
+    """Another process moves the log, within the block."""
+    shared = os.open(f"{path}-shm", os.O_RDWR)
+    # Of the open file, so that the lock holds against this process too.
+    fcntl.fcntl(
+        shared, fcntl.F_OFD_SETLK, struct.pack("hhlli", fcntl.F_WRLCK, os.SEEK_SET, CHECKPOINT_LOCK, 1, 0)
+    )
+    yield
+    os.close(shared)
+
+
 @pytest.mark.req("OPS-7", "OPS-10")
-async def test_a_log_that_was_read_is_soon_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a hub that is never idle: not only when the next emptying is due."""
+@pytest.mark.parametrize("longest", [1 << 40, 0], ids=["due", "long"])
+async def test_a_log_that_is_read_is_emptied_soon_and_not_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, longest: int
+) -> None:
+    """By a hub that is never idle. Each attempt stops its commits for a moment."""
     monkeypatch.setattr("fhircast_hub.storage.sqlite.SYNC_SECONDS", 0.02)
     monkeypatch.setattr("fhircast_hub.storage.sqlite.EMPTY_SECONDS", 1000.0)
-    monkeypatch.setattr("fhircast_hub.storage.sqlite.EMPTY_AGAIN_SECONDS", 0.1)
-    tried: list[bool] = []
+    monkeypatch.setattr("fhircast_hub.storage.sqlite.EMPTY_AGAIN_SECONDS", 0.3)
+    monkeypatch.setattr("fhircast_hub.storage.sqlite.MAX_LOG_BYTES", longest)
+    tried: list[tuple[float, bool]] = []
     empty = WriteAheadLog.empty
 
     def recorded(log: WriteAheadLog) -> bool:
-        tried.append(empty(log))
-        return tried[-1]
+        began = time.monotonic()
+        tried.append((began, empty(log)))
+        return tried[-1][1]
 
     monkeypatch.setattr(WriteAheadLog, "empty", recorded)
     async with kept(tmp_path / "hub.db") as store:
         with closing(sqlite3.connect(tmp_path / "hub.db", isolation_level=None)) as backup:
             backup.execute("begin")
             backup.execute("select * from part").fetchone()
-            await change_until(store, lambda: tried[-1:] == [False])
-        await change_until(store, lambda: tried[-1])
+            await change_until(store, lambda: len(tried) == 2)
+        await change_until(store, lambda: tried[-1][1])
+    assert [emptied for _, emptied in tried[:2]] == [False, False]
+    assert all(later - before >= 0.3 for (before, _), (later, _) in pairwise(tried[:3]))
 
 
 async def test_who_reads_the_file_for_long_holds_up_no_commit(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ for a missing package. Here an unknown entry of NO_PROXY is ignored. An unusable
 from __future__ import annotations
 
 import functools
+import os
 import re
 import ssl
 from collections.abc import Iterable
@@ -23,6 +24,10 @@ _log = structlog.get_logger()
 
 class UnusableProxy(httpx.ProxyError):
     """The proxy of a request is unusable. The message is one sentence, without the proxy's address."""
+
+
+class UnusableCertificates(httpx.ConnectError):
+    """The trusted certificates cannot be read. The message is one sentence."""
 
 
 class _Exempt(NamedTuple):
@@ -78,6 +83,10 @@ class ProxiedTransport(httpx.AsyncBaseTransport):
         self._by_variable: dict[str, httpx.AsyncHTTPTransport] = {}
         self._reported: set[str] = set()
 
+    def read_certificates(self) -> None:
+        """Read the trusted certificates now, and not at the first request to an https URL. Raises UnusableCertificates."""
+        self._tls  # noqa: B018  # read once
+
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """See httpx.AsyncBaseTransport."""
         return await self._transport(request.url).handle_async_request(request)
@@ -92,7 +101,13 @@ class ProxiedTransport(httpx.AsyncBaseTransport):
     @functools.cached_property
     def _tls(self) -> ssl.SSLContext:
         """The trusted certificates. Reading takes a tenth of a second, and a megabyte."""
-        return httpx.create_ssl_context()
+        try:
+            return httpx.create_ssl_context()
+        except OSError as error:  # ssl.SSLError is one
+            named = [name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)]
+            raise UnusableCertificates(
+                f"{' or '.join(named) or 'certifi'} must name certificates in PEM: {error.strerror or error}"
+            ) from error
 
     @functools.cached_property
     def _direct(self) -> httpx.AsyncHTTPTransport:

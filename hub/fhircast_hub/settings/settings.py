@@ -158,6 +158,11 @@ class Settings(BaseModel):
         _check_issuers(self.issuers)
         return self
 
+    @property
+    def asks_over_tls(self) -> bool:
+        """Whether the hub sends requests to an https URL of these settings."""
+        return any(url.startswith("https:") for name, url in self._trusted_urls() if name != "public_url")
+
     def _trusted_urls(self) -> Iterator[tuple[str, str]]:
         """Name and value of each URL that tokens, patients or keys are sent over (SEC-4)."""
         yield "public_url", self.public_url

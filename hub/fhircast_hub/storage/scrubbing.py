@@ -41,7 +41,7 @@ class WriteAheadLog:
         self._path, self._file = path, file
         #: Frames of the log that were moved into the file, with the salts of the log. SQLite changes the salts with each new log.
         self._moved, self._salts = 0, b""
-        #: Moved pages whose unused parts are to be overwritten.
+        #: Pages whose unused parts are to be overwritten once they are moved.
         self._unscrubbed: set[int] = set()
 
     def sync(self) -> int:
@@ -55,28 +55,32 @@ class WriteAheadLog:
     def move(self) -> None:
         """Move the log into the file. Others may write meanwhile."""
         with contextlib.closing(_connect(self._path)) as reader, contextlib.closing(_connect(self._path)) as connection:
-            # This reader keeps later frames in the log. So all moved pages are in `pages`.
+            # This reader keeps later frames in the log. So all moved pages are in _unscrubbed.
             reader.execute("begin")
             reader.execute("select 1 from part limit 1").fetchone()
-            self._unscrubbed |= self._pages_to_move()
-            moved: int = connection.execute("pragma wal_checkpoint(passive)").fetchone()[2]
-        self._moved = max(0, moved)  # -1: another process does the same
-        self.scrub()
+            self._move(connection, "passive")
 
     def empty(self) -> bool:
-        """Move the log into the file, and truncate the log. Nobody may write meanwhile. Call `scrub` afterwards.
+        """Move the log into the file, and truncate the log. Nobody may write meanwhile.
 
         Returns False where another process reads for longer than PATIENCE.
         """
         with contextlib.closing(_connect(self._path)) as connection:
-            self._unscrubbed |= self._pages_to_move()
+            # A process may be killed at any moment, and only the log names the pages. So they are overwritten first.
+            if not self._move(connection, "full"):
+                return False
             busy: int = connection.execute("pragma wal_checkpoint(truncate)").fetchone()[0]
         return not busy
 
-    def scrub(self) -> None:
-        """Overwrite the unused parts of moved pages. Others may write meanwhile."""
-        _scrub(self._file, self._unscrubbed)
-        self._unscrubbed = set()
+    def _move(self, connection: sqlite3.Connection, mode: str) -> bool:
+        """Move frames into the file, and overwrite the unused parts of their pages. Returns False where another process is in the way."""
+        self._unscrubbed |= self._pages_to_move()
+        busy, _, moved = connection.execute(f"pragma wal_checkpoint({mode})").fetchone()
+        if moved >= 0:  # -1: another process moves frames
+            self._moved = moved
+            _scrub(self._file, self._unscrubbed)
+            self._unscrubbed = self._pages_to_move()
+        return not busy
 
     def _pages_to_move(self) -> set[int]:
         """The numbers of the pages in the log that were not moved before. The first page of the file is 1."""

@@ -145,7 +145,6 @@ class SqliteStore(MemoryStore):
         self._flush()
         try:
             await self._in_thread(self._wal.empty)
-            await self._in_thread(self._wal.scrub)
         except (sqlite3.Error, OSError) as error:
             _log.error("store not checkpointed", error=type(error).__name__)
         self._thread.shutdown()
@@ -193,7 +192,7 @@ class SqliteStore(MemoryStore):
                 raise
 
     async def _checkpoint(self) -> None:
-        empty_by = 0.0
+        not_before = empty_by = 0.0
         while True:
             await asyncio.sleep(SYNC_SECONDS)
             commits, self._commits = self._commits, 0
@@ -202,11 +201,13 @@ class SqliteStore(MemoryStore):
                 continue
             try:
                 size = await self._in_thread(self._wal.sync) if commits else 0
-                if not commits or size > MAX_LOG_BYTES or self._loop.time() >= empty_by:
-                    # Commits go on meanwhile. So little is left to `empty`, for which they wait.
+                now = self._loop.time()
+                if now >= not_before and (not commits or size > MAX_LOG_BYTES or now >= empty_by):
+                    # Commits go on meanwhile. So little is left to `_empty`, for which they wait.
                     await self._in_thread(self._wal.move)
                     is_empty = await self._empty()
-                    empty_by = self._loop.time() + (EMPTY_SECONDS if is_empty else EMPTY_AGAIN_SECONDS)
+                    not_before = 0.0 if is_empty else now + EMPTY_AGAIN_SECONDS
+                    empty_by = now + EMPTY_SECONDS if is_empty else not_before
             except (sqlite3.Error, OSError) as error:
                 _log.error("store not checkpointed", error=type(error).__name__)
 
@@ -219,7 +220,6 @@ class SqliteStore(MemoryStore):
         finally:
             self._emptying = False
             self._loop.call_soon(self._flush)
-        await self._in_thread(self._wal.scrub)
         return is_empty
 
     async def _in_thread(self, work: Callable[[], _Result]) -> _Result:

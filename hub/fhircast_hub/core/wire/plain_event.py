@@ -3,8 +3,8 @@
 A plain event has the members that the specification names, and an item has a key and a resource. There is no white space
 between members, no escape in the strings that the hub reads, and no member of a version.
 
-A text has these properties if its length is the sum of the lengths of the values that were read, their names and the marks
-between. White space, an escape, a further member and a dropped duplicate each make the text longer.
+The hub adds the lengths of the values that were read, of their names, and of the marks between. A text of exactly this length
+has these properties. White space, an escape, a further member and a dropped duplicate each make the text longer.
 All other events are read in `event.py`, and more slowly.
 """
 
