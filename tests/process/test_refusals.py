@@ -78,7 +78,9 @@ def test_certificates_that_cannot_be_read(tmp_path: Path, content: str | None) -
     if content is not None:
         file.write_text(content)
     environ = environment(tmp_path, port=free_port(), issuers=[ISSUER]) | {"SSL_CERT_FILE": str(file)}
-    assert one_line(command(tmp_path, "serve", environ=environ)).startswith("SSL_CERT_FILE must name certificates in PEM: ")
+    assert one_line(command(tmp_path, "serve", environ=environ)).startswith(
+        "SSL_CERT_FILE must name certificates in PEM: "
+    )
 
 
 @pytest.mark.req("SEC-3")

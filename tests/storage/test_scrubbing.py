@@ -167,9 +167,7 @@ def lock_of_checkpoints(path: Path) -> Iterator[None]:
     """Another process moves the log, within the block."""
     shared = os.open(f"{path}-shm", os.O_RDWR)
     # Of the open file, so that the lock holds against this process too.
-    fcntl.fcntl(
-        shared, fcntl.F_OFD_SETLK, struct.pack("hhlli", fcntl.F_WRLCK, os.SEEK_SET, CHECKPOINT_LOCK, 1, 0)
-    )
+    fcntl.fcntl(shared, fcntl.F_OFD_SETLK, struct.pack("hhlli", fcntl.F_WRLCK, os.SEEK_SET, CHECKPOINT_LOCK, 1, 0))
     yield
     os.close(shared)
 

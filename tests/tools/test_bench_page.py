@@ -125,7 +125,7 @@ def test_growth_over_its_bound_does_not_hold() -> None:
 
 def test_slow_readers_are_compared_with_the_same_load_without_them() -> None:
     result = results_of(1)["G"]
-    result["without"] = load(500, 500)
+    result["without"] = beside(load(500, 500), 0, 0)
     text = page.make(read([json.dumps({"server": "hub", "shape": "G", "run": 1, "result": result})]), FACTS).text
     assert row(text, "p99 beside 1,000 slow readers / without")[1:] == ["2: 10,000 / 5,000 us", "yes"]
     assert "Up to 1,200 frames waited in the hub for slow readers, and 3 slow readers were closed." in text
@@ -141,9 +141,7 @@ def test_the_section_of_reasons_stands_before_the_machine_with_links_of_the_page
     links = "[a](README.md#profile) [b](../../docs/behaviour.md) [c](#here) [d](https://example.org/x.md)"
     why = tmp_path / "why.md"
     why.write_text(
-        f"## Where the time goes\n{links}\n".replace("](README", f"]({folder}/README").replace(
-            "](..", f"]({folder}/.."
-        )
+        f"## Where the time goes\n{links}\n".replace("](README", f"]({folder}/README").replace("](..", f"]({folder}/..")
     )
     text = page.make(found(), FACTS, why).text
     between = text[text.index("## Growth") : text.index("## Machine and versions")]
