@@ -10,7 +10,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from fhircast_hub.budgets.table import HANDSHAKES
-from tests.counted import counted
+from fhircast_hub.ws.socket import HubSocket
+from tests.counted import alive, counted
 from tests.running import TOPIC, Follower, event, running_hub, until
 
 
@@ -251,3 +252,12 @@ async def test_handshakes_have_a_limit() -> None:
         hub.clock.now += 1
         async with hub.follow(endpoint):
             pass
+
+
+async def test_an_idle_socket_is_small() -> None:
+    """No dictionary of attributes, and nothing of the handshake. A hub may have ten thousand sockets."""
+    async with running_hub() as hub, hub.follow(await hub.subscribe()):
+        (socket,) = (each for each in alive(HubSocket) if each._services is hub.hub.sockets)
+        assert not hasattr(socket, "__dict__")
+        await until(lambda: socket._task is None)
+        assert socket._headers == ()
