@@ -205,7 +205,7 @@ class SqliteStore(MemoryStore):
                 if now >= not_before and (not commits or size > MAX_LOG_BYTES or now >= empty_by):
                     # Commits go on meanwhile. So little is left to `_empty`, for which they wait.
                     await self._in_thread(self._wal.move)
-                    is_empty = await self._empty()
+                    is_empty, now = await self._empty(), self._loop.time()
                     not_before = 0.0 if is_empty else now + EMPTY_AGAIN_SECONDS
                     empty_by = now + EMPTY_SECONDS if is_empty else not_before
             except (sqlite3.Error, OSError) as error:
