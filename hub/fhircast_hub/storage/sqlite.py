@@ -48,7 +48,7 @@ EMPTY_SECONDS = 30.0
 #: Seconds until the next attempt where another process reads the file, as a backup does.
 EMPTY_AGAIN_SECONDS = 5.0
 #: A log of so many bytes is emptied sooner.
-MAX_LOG_BYTES = 64 << 20
+MAX_LOG_BYTES = 256 << 20
 #: Seconds after which a client may try again when the file could not be written.
 RETRY_AFTER = 5
 
