@@ -7,6 +7,7 @@ part means nothing to SQLite. So it may be overwritten in the file at any time, 
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import mmap
 import os
@@ -31,6 +32,27 @@ _PAGE_SIZE_AT = 16
 _TREE_HEADERS = {2: 12, 5: 12, 10: 8, 13: 8}
 
 
+class _Frames:
+    """The frames in the file of a log (4.2 WAL Frame Format). Frames of earlier logs may follow, with other salts."""
+
+    def __init__(self, content: bytes | mmap.mmap) -> None:
+        self._content = content
+        self.salts = content[_SALTS]
+        #: Bytes of a frame.
+        self.size = _FRAME_HEADER + int.from_bytes(content[8:12])
+        whole = (len(content) - _LOG_HEADER) // self.size
+        #: How many there are.
+        self.count = bisect.bisect_left(range(whole), True, key=lambda number: self._field(number, 8, 16) != self.salts)
+
+    def _field(self, number: int, begin: int, end: int) -> bytes:
+        place = _LOG_HEADER + number * self.size
+        return self._content[place + begin : place + end]
+
+    def pages(self, first: int) -> set[int]:
+        """The numbers of the pages in the frames from `first` on. There may be thousands of frames, and few pages."""
+        return {int.from_bytes(page) for page in {self._field(number, 0, 4) for number in range(first, self.count)}}
+
+
 class WriteAheadLog:
     """The write-ahead log (WAL) of one file. Its methods run in one thread, one after the other. They raise sqlite3.Error or OSError.
 
@@ -45,12 +67,12 @@ class WriteAheadLog:
         self._unscrubbed: set[int] = set()
 
     def sync(self) -> int:
-        """Wait until the log is on the disk. Others may write meanwhile. Returns the bytes of the log."""
+        """Wait until the log is on the disk. Others may write meanwhile. Returns the bytes of the log's frames."""
         with self._opened() as log:
-            if log is None:
-                return 0
-            os.fdatasync(log)
-            return os.fstat(log).st_size
+            if log is not None:
+                os.fdatasync(log)
+        with self._mapped() as frames:
+            return frames.count * frames.size
 
     def move(self) -> None:
         """Move the log into the file. Others may write meanwhile."""
@@ -60,11 +82,17 @@ class WriteAheadLog:
             reader.execute("select 1 from part limit 1").fetchone()
             self._move(connection, "passive")
 
-    def empty(self) -> bool:
-        """Move the log into the file, and truncate the log. Nobody may write meanwhile.
+    def reset(self) -> bool:
+        """Move the log into the file. The next frame is written at the log's begin. Nobody may write meanwhile.
 
+        The file of the log keeps its size: to truncate a file takes more than a millisecond for each megabyte.
         Returns False where another process reads for longer than PATIENCE.
         """
+        with contextlib.closing(_connect(self._path)) as connection:
+            return self._move(connection, "restart")
+
+    def empty(self) -> bool:
+        """Move the log into the file, and truncate the log. Otherwise like `reset`."""
         with contextlib.closing(_connect(self._path)) as connection:
             # A process may be killed at any moment, and only the log names the pages. So they are overwritten first.
             if not self._move(connection, "full"):
@@ -84,17 +112,20 @@ class WriteAheadLog:
 
     def _pages_to_move(self) -> set[int]:
         """The numbers of the pages in the log that were not moved before. The first page of the file is 1."""
+        with self._mapped() as frames:
+            if frames.salts != self._salts:
+                self._moved, self._salts = 0, frames.salts
+            return frames.pages(self._moved)
+
+    @contextlib.contextmanager
+    def _mapped(self) -> Iterator[_Frames]:
+        """The frames of the log. None of them where there is no log."""
         with self._opened() as log:
             if log is None or os.fstat(log).st_size < _LOG_HEADER:
-                return set()
-            with mmap.mmap(log, 0, access=mmap.ACCESS_READ) as frames:
-                if (salts := frames[_SALTS]) != self._salts:
-                    self._moved, self._salts = 0, salts
-                size = _FRAME_HEADER + int.from_bytes(frames[8:12])
-                first = _LOG_HEADER + self._moved * size
-                # There may be thousands of frames: only their numbers are copied.
-                numbers = {frames[place : place + 4] for place in range(first, len(frames) - 3, size)}
-            return {int.from_bytes(number) for number in numbers}
+                yield _Frames(bytes(_LOG_HEADER))
+                return
+            with mmap.mmap(log, 0, access=mmap.ACCESS_READ) as content:
+                yield _Frames(content)
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[int | None]:

@@ -8,7 +8,8 @@ transaction (group commit). A transaction takes some tens of microseconds, becau
   the log if one is under way. The file stays consistent.
 
 Deleted rows are not left behind (OPS-7). `secure_delete` overwrites them in the file. The log is moved into the file and emptied
-after a second without commits, and at least every half minute. Commits wait while the log is emptied, and the event loop goes on.
+after a second without commits, and at least every half minute. A long log is moved sooner. Commits wait for some milliseconds
+then, and the event loop goes on.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ SYNC_SECONDS = 1.0
 EMPTY_SECONDS = 30.0
 #: Seconds until the next attempt where another process reads the file, as a backup does.
 EMPTY_AGAIN_SECONDS = 5.0
-#: A log of so many bytes is emptied sooner.
-MAX_LOG_BYTES = 256 << 20
+#: A log with so many bytes is moved, and begun anew.
+MAX_LOG_BYTES = 16 << 20
 #: Seconds after which a client may try again when the file could not be written.
 RETRY_AFTER = 5
 
@@ -82,7 +83,7 @@ class SqliteStore(MemoryStore):
         self._commits = 0
         #: Whether the log may have pages. At the start, a killed process may have left some.
         self._has_log = True
-        #: Whether the log is being emptied. Commits wait meanwhile.
+        #: Whether the log is being emptied or begun anew. Commits wait meanwhile.
         self._emptying = False
         self._thread = ThreadPoolExecutor(1, "store")
         #: Work of the thread that was begun last.
@@ -202,25 +203,31 @@ class SqliteStore(MemoryStore):
             try:
                 size = await self._in_thread(self._wal.sync) if commits else 0
                 now = self._loop.time()
-                if now >= not_before and (not commits or size > MAX_LOG_BYTES or now >= empty_by):
-                    # Commits go on meanwhile. So little is left to `_empty`, for which they wait.
+                is_due = not commits or now >= empty_by
+                if now >= not_before and (is_due or size > MAX_LOG_BYTES):
+                    # Commits go on meanwhile. So little is left to do while they wait.
                     await self._in_thread(self._wal.move)
-                    is_empty, now = await self._empty(), self._loop.time()
-                    not_before = 0.0 if is_empty else now + EMPTY_AGAIN_SECONDS
-                    empty_by = now + EMPTY_SECONDS if is_empty else not_before
+                    is_done = await (self._empty() if is_due else self._alone(self._wal.reset))
+                    not_before = 0.0 if is_done else self._loop.time() + EMPTY_AGAIN_SECONDS
+                    if is_due:
+                        empty_by = self._loop.time() + EMPTY_SECONDS if is_done else not_before
             except (sqlite3.Error, OSError) as error:
                 _log.error("store not checkpointed", error=type(error).__name__)
 
     async def _empty(self) -> bool:
-        """Empty the log. Commits of this time are written afterwards. Returns False where another process reads."""
+        """Empty the log. Returns False where another process reads."""
+        is_empty = await self._alone(self._wal.empty)
+        self._has_log = not is_empty
+        return is_empty
+
+    async def _alone(self, work: Callable[[], _Result]) -> _Result:
+        """Run `work` in the thread. Commits of this time are written afterwards."""
         self._emptying = True
         try:
-            is_empty = await self._in_thread(self._wal.empty)
-            self._has_log = not is_empty
+            return await self._in_thread(work)
         finally:
             self._emptying = False
             self._loop.call_soon(self._flush)
-        return is_empty
 
     async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
         """Run `work` in the thread. A cancelled caller does not cancel the work."""
