@@ -115,11 +115,18 @@ async def acknowledge(socket: FakeSocket, status: int = 200) -> int:
         return count
 
 
+class Keys(httpx.MockTransport):
+    """Answers in place of the hub's ProxiedTransport."""
+
+    def read_certificates(self) -> None:
+        """See ProxiedTransport. There is no TLS."""
+
+
 @asynccontextmanager
 async def world(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> AsyncIterator[World]:
     """A hub in memory with these settings beside the defaults, whose clock is the event loop's."""
     loop, idp = asyncio.get_running_loop(), Idp(ISSUER)
-    keys = httpx.MockTransport(lambda request: httpx.Response(200, json=idp.jwks()))
+    keys = Keys(lambda request: httpx.Response(200, json=idp.jwks()))
     monkeypatch.setattr("fhircast_hub.app.ProxiedTransport", lambda hosts: keys)
     issuer = {"issuer": ISSUER, "audience": idp.audience, "jwks_uri": f"{ISSUER}/jwks"}
     values = {"public_url": URL, "store": "memory:", "issuers": [issuer], **settings}
