@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from msgspec.structs import replace
 
 from fhircast_hub.core.access.principal import SessionKey
@@ -19,6 +21,7 @@ from fhircast_hub.core.state.session import (
     Shared,
     Subscription,
 )
+from fhircast_hub.storage.scrubbing import WriteAheadLog
 from fhircast_hub.storage.sqlite import SqliteStore
 
 KEY = SessionKey("https://idp.example", "topic ø\u2028")
@@ -93,3 +96,18 @@ async def change_until(store: SqliteStore, is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not is_so():
             await change(store)
+
+
+def attempts_to_empty(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, bool]]:
+    """A list of all attempts to empty a log from now on: the monotonic second of its begin, and whether the log was empty then."""
+    attempts: list[tuple[float, bool]] = []
+    empty = WriteAheadLog.empty
+
+    def recorded(log: WriteAheadLog) -> bool:
+        began = time.monotonic()
+        is_empty = empty(log)
+        attempts.append((began, is_empty))
+        return is_empty
+
+    monkeypatch.setattr(WriteAheadLog, "empty", recorded)
+    return attempts

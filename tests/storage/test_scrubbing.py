@@ -11,7 +11,6 @@ import re
 import shutil
 import sqlite3
 import struct
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from itertools import pairwise
@@ -24,7 +23,7 @@ from fhircast_hub.storage import scrubbing
 from fhircast_hub.storage.scrubbing import WriteAheadLog
 from fhircast_hub.storage.sqlite import _open_private, _prepare, _statements
 from tests.running import until
-from tests.storage.sqlite_world import PATIENT, change, change_until, kept, opened
+from tests.storage.sqlite_world import PATIENT, attempts_to_empty, change, change_until, kept, opened
 
 #: The byte of the log's index that a checkpoint locks (https://sqlite.org/walformat.html, 2.2: WAL_CKPT_LOCK).
 CHECKPOINT_LOCK = 121
@@ -184,15 +183,7 @@ async def test_a_log_that_is_read_is_emptied_soon_and_not_at_once(
     monkeypatch.setattr("fhircast_hub.storage.sqlite.EMPTY_SECONDS", 1000.0)
     monkeypatch.setattr("fhircast_hub.storage.sqlite.EMPTY_AGAIN_SECONDS", 0.3)
     monkeypatch.setattr("fhircast_hub.storage.sqlite.MAX_LOG_BYTES", longest)
-    tried: list[tuple[float, bool]] = []
-    empty = WriteAheadLog.empty
-
-    def recorded(log: WriteAheadLog) -> bool:
-        began = time.monotonic()
-        tried.append((began, empty(log)))
-        return tried[-1][1]
-
-    monkeypatch.setattr(WriteAheadLog, "empty", recorded)
+    tried = attempts_to_empty(monkeypatch)
     async with kept(tmp_path / "hub.db") as store:
         with closing(sqlite3.connect(tmp_path / "hub.db", isolation_level=None)) as backup:
             backup.execute("begin")
