@@ -35,11 +35,16 @@ MOST_SECONDS = 3_000  # of shape M
 # --- more topics, and slow readers -------------------------------------------------------------------------------------
 
 
-def once(target: drive.Target, endpoints: Path, topics: int, *load: str) -> dict[str, Any]:
-    """One load on a new server."""
+def begin_anew(target: drive.Target, endpoints: Path, topics: int) -> None:
+    """A new server, whose subscribers' endpoints are in the file."""
     target.stop()
     target.start()
     target.subscribe(topics, SUBSCRIBERS, endpoints)
+
+
+def once(target: drive.Target, endpoints: Path, topics: int, *load: str) -> dict[str, Any]:
+    """One load on a new server."""
+    begin_anew(target, endpoints, topics)
     result: dict[str, Any] = target.loadgen(endpoints, "--confirm-wait", "20", "--warmup", "1", *load)
     return result
 
@@ -69,9 +74,7 @@ def shape_g(
 
 def observed(target: drive.Target, endpoints: Path, topics: int, seconds: int, slow: int) -> dict[str, Any]:
     """One load of big bodies on a new server; `looks` has the hub's queues in the middle and near the end."""
-    target.stop()
-    target.start()
-    target.subscribe(topics, SUBSCRIBERS, endpoints)
+    begin_anew(target, endpoints, topics)
     body = endpoints.with_name("body.json")
     body.write_text(big_body(), encoding="utf-8")
     events = RATE * (seconds + 1)
@@ -151,7 +154,6 @@ def flatten(result: dict[str, Any]) -> dict[str, float]:
         figures["us_ratio"] = figures["many_us"] / figures["few_us"]
     if {"slow", "without"} <= loads.keys():
         figures["p99_ratio"] = figures["slow_p99"] / figures["without_p99"]
-    if {"slow", "without"} <= loads.keys():
         queued, closed = (most(loads["slow"], name) - most(loads["without"], name) for name in (QUEUED, CLOSED))
         figures |= {"slow": loads["slow"]["slow"], "queued": max(queued, 0), "closed": closed}
     if load := loads.get("carried"):

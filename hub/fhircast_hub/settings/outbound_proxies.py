@@ -80,6 +80,7 @@ class ProxiedTransport(httpx.AsyncBaseTransport):
         self._proxies = Proxies(direct)
         #: For http:// alone. The context trusts nobody, and takes no time.
         self._plain = httpx.AsyncHTTPTransport(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+        #: The others, by the variable of their proxy. "": directly, with TLS.
         self._by_variable: dict[str, httpx.AsyncHTTPTransport] = {}
         self._reported: set[str] = set()
 
@@ -95,8 +96,6 @@ class ProxiedTransport(httpx.AsyncBaseTransport):
         """Close all connections."""
         for transport in (self._plain, *self._by_variable.values()):
             await transport.aclose()
-        if "_direct" in self.__dict__:
-            await self._direct.aclose()
 
     @functools.cached_property
     def _tls(self) -> ssl.SSLContext:
@@ -109,18 +108,15 @@ class ProxiedTransport(httpx.AsyncBaseTransport):
                 f"{' or '.join(named) or 'certifi'} must name certificates in PEM: {error.strerror or error}"
             ) from error
 
-    @functools.cached_property
-    def _direct(self) -> httpx.AsyncHTTPTransport:
-        return httpx.AsyncHTTPTransport(verify=self._tls)
-
     def _transport(self, url: httpx.URL) -> httpx.AsyncHTTPTransport:
-        found = self._proxies.of(url)
-        if found is None:
-            return self._plain if url.scheme == "http" else self._direct
-        variable, address = found
+        variable, address = self._proxies.of(url) or ("", "")
+        if not variable and url.scheme == "http":
+            return self._plain
         if variable not in self._by_variable:
             try:
-                self._by_variable[variable] = _proxied(variable, address, self._tls)
+                self._by_variable[variable] = (
+                    _proxied(variable, address, self._tls) if variable else httpx.AsyncHTTPTransport(verify=self._tls)
+                )
             except UnusableProxy as error:
                 if variable not in self._reported:  # each request fails, the log has one line
                     self._reported.add(variable)

@@ -35,7 +35,9 @@ _TREE_HEADERS = {2: 12, 5: 12, 10: 8, 13: 8}
 class _Frames:
     """The frames in the file of a log (4.2 WAL Frame Format). Frames of earlier logs may follow, with other salts."""
 
-    def __init__(self, content: bytes | mmap.mmap) -> None:
+    def __init__(self, file: int, content: mmap.mmap) -> None:
+        #: The descriptor of the file.
+        self.file = file
         self._content = content
         self.salts = content[_SALTS]
         #: Bytes of a frame.
@@ -69,10 +71,10 @@ class WriteAheadLog:
     def sync(self) -> int:
         """Wait until the log is on the disk. Others may write meanwhile. Returns the bytes of the log's frames."""
         with self._opened() as log:
-            if log is not None:
-                os.fdatasync(log)
-        with self._mapped() as frames:
-            return frames.count * frames.size
+            if log is None:
+                return 0
+            os.fdatasync(log.file)
+            return log.count * log.size
 
     def move(self) -> None:
         """Move the log into the file. Others may write meanwhile."""
@@ -112,33 +114,29 @@ class WriteAheadLog:
 
     def _pages_to_move(self) -> set[int]:
         """The numbers of the pages in the log that were not moved before. The first page of the file is 1."""
-        with self._mapped() as frames:
-            if frames.salts != self._salts:
-                self._moved, self._salts = 0, frames.salts
-            return frames.pages(self._moved)
-
-    @contextlib.contextmanager
-    def _mapped(self) -> Iterator[_Frames]:
-        """The frames of the log. None of them where there is no log."""
         with self._opened() as log:
-            if log is None or os.fstat(log).st_size < _LOG_HEADER:
-                yield _Frames(bytes(_LOG_HEADER))
-                return
-            with mmap.mmap(log, 0, access=mmap.ACCESS_READ) as content:
-                yield _Frames(content)
+            if log is None:
+                return set()
+            if log.salts != self._salts:
+                self._moved, self._salts = 0, log.salts
+            return log.pages(self._moved)
 
     @contextlib.contextmanager
-    def _opened(self) -> Iterator[int | None]:
-        """The descriptor of the log, for reading. None: there is no log."""
+    def _opened(self) -> Iterator[_Frames | None]:
+        """The frames of the log. None: the log is empty, or there is none."""
         try:
-            log = os.open(f"{self._path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+            file = os.open(f"{self._path}-wal", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             yield None
             return
         try:
-            yield log
+            if os.fstat(file).st_size < _LOG_HEADER:
+                yield None
+                return
+            with mmap.mmap(file, 0, access=mmap.ACCESS_READ) as content:
+                yield _Frames(file, content)
         finally:
-            os.close(log)
+            os.close(file)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
