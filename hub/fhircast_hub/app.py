@@ -153,7 +153,7 @@ class Hub:
         settings = self._settings
         allowed, forbidden = settings.webhook_networks, settings.no_webhook_networks
         guard = Guard(allowed, allow_insecure=settings.allow_insecure, forbidden=forbidden)
-        client = Client(guard, http2=find_spec("h2") is not None)
+        client = Client(guard, self._outbound.certificates, http2=find_spec("h2") is not None)
         sealer = Sealer(settings.secret_key.get_secret_value() if settings.secret_key else None)
         verifier = CallbackVerifier(self.service, guard, client, self.metrics, self._log_hash)
         sure_for = FOR_EVER if self._shared is None else self._shared.sure_for
@@ -307,7 +307,7 @@ class Hub:
         """Read the certificates, and open the store. Returns the reason why the hub cannot start; "" where the hub can."""
         try:
             if self._settings.asks_over_tls:
-                self._outbound.read_certificates()
+                self._outbound.certificates()
             await self.service.start(self.registry.deliver)
         except UnusableCertificates as error:
             return str(error)

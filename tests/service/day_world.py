@@ -9,6 +9,7 @@ import asyncio
 import gc
 import json
 import selectors
+import ssl
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
@@ -21,7 +22,7 @@ import pytest
 from fhircast_client.fake_sockets import FakeClosed, FakeSocket, Line
 from fhircast_hub.app import Hub
 from fhircast_hub.settings.settings import load
-from tests.running import event
+from tests.running import NO_TLS, event
 from tests.tokens import Idp
 
 NOON = 1_800_000_000.0
@@ -118,8 +119,9 @@ async def acknowledge(socket: FakeSocket, status: int = 200) -> int:
 class Keys(httpx.MockTransport):
     """Answers in place of the hub's ProxiedTransport."""
 
-    def read_certificates(self) -> None:
+    def certificates(self) -> ssl.SSLContext:
         """See ProxiedTransport. There is no TLS."""
+        return NO_TLS
 
 
 @asynccontextmanager

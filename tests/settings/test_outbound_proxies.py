@@ -6,6 +6,7 @@ import ssl
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 
 import httpx
@@ -113,8 +114,9 @@ async def test_a_request_goes_by_way_of_the_proxy(environment: SetEnvironment, p
 
 
 @pytest.mark.req("SEC-6")
+@both
 async def test_certificates_are_read_for_tls_alone(
-    environment: SetEnvironment, monkeypatch: pytest.MonkeyPatch
+    environment: SetEnvironment, monkeypatch: pytest.MonkeyPatch, package: ModuleType
 ) -> None:
     """Once. Without TLS nothing is read, and nobody trusted."""
     read: list[ssl.SSLContext] = []
@@ -126,7 +128,10 @@ async def test_certificates_are_read_for_tls_alone(
 
     monkeypatch.setattr(httpx, "create_ssl_context", recorded)
     environment()
-    async with IssuerServer() as near, client_of(of_the_hub) as client:
+    async with (
+        IssuerServer() as near,
+        client_of(package) if package is of_the_hub else of_the_client.http_client(5, recorded) as client,
+    ):
         near.publish("/x", {})
         assert (await client.get(f"{near.url}/x")).status_code == 200
         assert not read
@@ -135,6 +140,24 @@ async def test_certificates_are_read_for_tls_alone(
                 await client.get("https://127.0.0.1:1/x")
     assert len(read) == 1
     assert read[0].get_ca_certs()
+
+
+@pytest.mark.req("SEC-6")
+async def test_the_operator_is_told_of_unreadable_certificates_once(
+    environment: SetEnvironment,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """However many requests fail."""
+    environment()
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    async with client_of(of_the_hub) as client:
+        for _ in range(2):
+            with pytest.raises(httpx.ConnectError, match=r"^SSL_CERT_FILE must name certificates in PEM: No such file"):
+                await client.get("https://127.0.0.1:1/x")
+    assert capsys.readouterr().out.count("certificates cannot be read") == 1
 
 
 @pytest.mark.req("SEC-6")

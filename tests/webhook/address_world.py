@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
+import ssl
 import threading
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from fhircast_hub.webhook.address_guard import Guard
@@ -43,11 +45,16 @@ class Names:
 
 @contextlib.asynccontextmanager
 async def client(
-    networks: Iterable[str] = (), *, allow_insecure: bool = False, forbidden: Iterable[str] = ()
+    networks: Iterable[str] = (),
+    *,
+    allow_insecure: bool = False,
+    forbidden: Iterable[str] = (),
+    certificates: Callable[[], ssl.SSLContext] = httpx.create_ssl_context,
 ) -> AsyncIterator[Client]:
     """The client that posts to callbacks, without a hub."""
     allowed, none = ([ipaddress.ip_network(network) for network in given] for given in (networks, forbidden))
-    made = Client(Guard(allowed, allow_insecure=allow_insecure, forbidden=none), http2=False)
+    guard = Guard(allowed, allow_insecure=allow_insecure, forbidden=none)
+    made = Client(guard, certificates, http2=False)
     try:
         yield made
     finally:

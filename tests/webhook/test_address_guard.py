@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from fhircast_hub.settings.outbound_proxies import UnusableCertificates
 from fhircast_hub.webhook import resolver
 from fhircast_hub.webhook.address_guard import ForbiddenAddress, Guard, GuardedBackend
+from fhircast_hub.webhook.client import NO_ANSWER
 from tests.certificates import make_certificate
 from tests.running import event, running_hub
 from tests.webhook.address_world import Names, client
@@ -197,8 +199,18 @@ async def test_tls_and_host_keep_the_name_of_the_url(
         answer = await posting.request("POST", f"https://APP.example:{port}/callback", 5.0, b"{}")
         assert answer.status == status
         assert asked == ["app.example"]
-        assert posting._tls_context() is posting._tls_context()
         assert [f"Host: app.example:{port}\r\n".encode() in head for head in heads] == [True] * bool(status)
+
+
+@pytest.mark.req("SEC-5")
+async def test_without_readable_certificates_a_post_fails() -> None:
+    """The certificates are those of the hub's other requests, which can be unreadable."""
+
+    def unreadable() -> ssl.SSLContext:
+        raise UnusableCertificates("SSL_CERT_FILE must name certificates in PEM: No such file or directory")
+
+    async with client(LOOPBACK, certificates=unreadable) as posting:
+        assert await posting.request("POST", "https://127.0.0.1:1/callback", 5.0, b"{}") == NO_ANSWER
 
 
 @pytest.mark.req("SEC-5")

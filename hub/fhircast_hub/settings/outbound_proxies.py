@@ -6,7 +6,6 @@ for a missing package. Here an unknown entry of NO_PROXY is ignored. An unusable
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 import ssl
@@ -82,11 +81,25 @@ class ProxiedTransport(httpx.AsyncBaseTransport):
         self._plain = httpx.AsyncHTTPTransport(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
         #: The others, by the variable of their proxy. "": directly, with TLS.
         self._by_variable: dict[str, httpx.AsyncHTTPTransport] = {}
+        self._tls: ssl.SSLContext | None = None
         self._reported: set[str] = set()
 
-    def read_certificates(self) -> None:
-        """Read the trusted certificates now, and not at the first request to an https URL. Raises UnusableCertificates."""
-        self._tls  # noqa: B018  # read once
+    def certificates(self) -> ssl.SSLContext:
+        """The trusted certificates. Raises UnusableCertificates.
+
+        The first request to an https URL reads these too. Reading takes a tenth of a second, and a megabyte.
+        """
+        if self._tls is None:
+            try:
+                self._tls = httpx.create_ssl_context()
+            except OSError as error:  # ssl.SSLError is one
+                named = [name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)]
+                unusable = UnusableCertificates(
+                    f"{' or '.join(named) or 'certifi'} must name certificates in PEM: {error.strerror or error}"
+                )
+                self._report("certificates cannot be read", unusable)
+                raise unusable from error
+        return self._tls
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """See httpx.AsyncBaseTransport."""
@@ -97,32 +110,26 @@ class ProxiedTransport(httpx.AsyncBaseTransport):
         for transport in (self._plain, *self._by_variable.values()):
             await transport.aclose()
 
-    @functools.cached_property
-    def _tls(self) -> ssl.SSLContext:
-        """The trusted certificates. Reading takes a tenth of a second, and a megabyte."""
-        try:
-            return httpx.create_ssl_context()
-        except OSError as error:  # ssl.SSLError is one
-            named = [name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)]
-            raise UnusableCertificates(
-                f"{' or '.join(named) or 'certifi'} must name certificates in PEM: {error.strerror or error}"
-            ) from error
-
     def _transport(self, url: httpx.URL) -> httpx.AsyncHTTPTransport:
         variable, address = self._proxies.of(url) or ("", "")
         if not variable and url.scheme == "http":
             return self._plain
         if variable not in self._by_variable:
+            tls = self.certificates()
             try:
                 self._by_variable[variable] = (
-                    _proxied(variable, address, self._tls) if variable else httpx.AsyncHTTPTransport(verify=self._tls)
+                    _proxied(variable, address, tls) if variable else httpx.AsyncHTTPTransport(verify=tls)
                 )
             except UnusableProxy as error:
-                if variable not in self._reported:  # each request fails, the log has one line
-                    self._reported.add(variable)
-                    _log.error("proxy cannot be used", reason=str(error))
+                self._report("proxy cannot be used", error)
                 raise
         return self._by_variable[variable]
+
+    def _report(self, event: str, error: Exception) -> None:
+        """Each request fails. The log gets one line."""
+        if str(error) not in self._reported:
+            self._reported.add(str(error))
+            _log.error(event, reason=str(error))
 
 
 def _proxied(variable: str, address: str, tls: ssl.SSLContext) -> httpx.AsyncHTTPTransport:

@@ -8,7 +8,7 @@ import re
 import ssl
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -45,13 +45,15 @@ NO_ANSWER = Answer(0)
 class Client:
     """Sends requests to callbacks. `http2` needs the package h2.
 
+    `certificates` returns the trusted ones, or raises httpx.ConnectError. The first connection to an https callback calls it.
+
     Each callback of each user has a pool of its own: httpcore searches all connections of a pool at each request.
     """
 
-    def __init__(self, guard: Guard, *, http2: bool) -> None:
+    def __init__(self, guard: Guard, certificates: Callable[[], ssl.SSLContext], *, http2: bool) -> None:
         self._guard = guard
+        self._certificates = certificates
         self._http2 = http2
-        self._tls: ssl.SSLContext | None = None
         #: User and callback -> the pool, and when it was last used. The pool used longest ago comes first.
         self._pools: OrderedDict[tuple[User, str], tuple[httpcore.AsyncConnectionPool, float]] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
@@ -81,7 +83,7 @@ class Client:
                 return Answer(status, await _body(response), retry_after)
         except (TimeoutError, OSError, httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError):
             return Answer(status, b"", retry_after)  # a status counts, even if its body did not come
-        except (ValueError, httpcore.UnsupportedProtocol):
+        except (ValueError, httpcore.UnsupportedProtocol, httpx.ConnectError):
             return NO_ANSWER
 
     async def aclose(self) -> None:
@@ -96,7 +98,7 @@ class Client:
         if pool is None:
             secure = callback[:6].lower() == "https:"
             pool = httpcore.AsyncConnectionPool(
-                ssl_context=self._tls_context() if secure else None,
+                ssl_context=self._certificates() if secure else None,
                 max_keepalive_connections=1,
                 keepalive_expiry=KEPT_SECONDS,
                 http2=self._http2,
@@ -104,15 +106,6 @@ class Client:
             )
         self._pools[user, callback] = pool, now
         return pool
-
-    def _tls_context(self) -> ssl.SSLContext:
-        """The trusted certificates, read once for all connections: reading takes a tenth of a second.
-
-        As for issuers, SSL_CERT_FILE and SSL_CERT_DIR name those of a hospital's own authority.
-        """
-        if self._tls is None:
-            self._tls = httpx.create_ssl_context()
-        return self._tls
 
     def _close_idle_pools(self, now: float) -> None:
         """Close expired pools among the first four. If there are too many, also the oldest of the user with the most."""
