@@ -50,10 +50,14 @@ class Pool:
 
     async def _hold(self) -> AsyncGenerator[httpx.AsyncClient]:
         """`asyncio.run` closes its async generators, and so closes these connections."""
-        if self._tls is None:
-            self._tls = ssl.create_default_context()  # once: loading the certificates takes as long as a request
-        http = http_client(self._timeout, self._tls)
+        http = http_client(self._timeout, self._certificates)
         try:
             yield http
         finally:
             await http.aclose()
+
+    def _certificates(self) -> ssl.SSLContext:
+        """Read once, for all event loops."""
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        return self._tls

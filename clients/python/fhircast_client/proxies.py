@@ -7,8 +7,10 @@ unusable proxy fails only the requests that need it.
 
 from __future__ import annotations
 
+import functools
 import re
 import ssl
+from collections.abc import Callable
 from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
@@ -35,13 +37,15 @@ class UnusableProxy(httpx.ProxyError):
     """The request would need a proxy that cannot be used. The message is one sentence, without the proxy's address."""
 
 
-def http_client(timeout: float, tls: ssl.SSLContext | None = None) -> httpx.AsyncClient:
-    """An httpx client that uses the environment's proxies. `timeout` is in seconds. `tls`: the trusted certificates, by
-    default those of the system, or of SSL_CERT_FILE.
+def http_client(
+    timeout: float, certificates: Callable[[], ssl.SSLContext] = ssl.create_default_context
+) -> httpx.AsyncClient:
+    """An httpx client that uses the environment's proxies. `timeout` is in seconds. `certificates` returns the trusted
+    ones, by default those of the system, or of SSL_CERT_FILE; the first request that needs these calls `certificates`.
 
     Its requests raise the exceptions of httpx, and UnusableProxy.
     """
-    return httpx.AsyncClient(transport=_ProxiedTransport(tls or ssl.create_default_context()), timeout=timeout)
+    return httpx.AsyncClient(transport=_ProxiedTransport(certificates), timeout=timeout)
 
 
 class Proxy(NamedTuple):
@@ -132,25 +136,35 @@ class _Proxies:
 class _ProxiedTransport(httpx.AsyncBaseTransport):
     """Sends each request directly, or through the environment's proxy."""
 
-    def __init__(self, tls: ssl.SSLContext) -> None:
-        self._proxies, self._tls = _Proxies(), tls
-        self._direct = httpx.AsyncHTTPTransport(verify=self._tls)
+    def __init__(self, certificates: Callable[[], ssl.SSLContext]) -> None:
+        self._proxies, self._certificates = _Proxies(), certificates
+        #: For http:// alone. The context trusts nobody, and takes no time.
+        self._plain = httpx.AsyncHTTPTransport(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+        #: The others, by the variable of their proxy. "": directly, with TLS.
         self._by_way_of: dict[str, httpx.AsyncHTTPTransport] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         return await self._transport(request.url).handle_async_request(request)
 
     async def aclose(self) -> None:
-        for transport in (self._direct, *self._by_way_of.values()):
+        for transport in (self._plain, *self._by_way_of.values()):
             await transport.aclose()
+
+    @functools.cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """Read once: reading takes as long as several requests."""
+        return self._certificates()
 
     def _transport(self, url: httpx.URL) -> httpx.AsyncHTTPTransport:
         found = self._proxies.of(url)
-        if found is None:
-            return self._direct
-        if found.variable not in self._by_way_of:
-            self._by_way_of[found.variable] = _through(found, self._tls)
-        return self._by_way_of[found.variable]
+        if found is None and url.scheme == "http":
+            return self._plain
+        variable = found.variable if found else ""
+        if variable not in self._by_way_of:
+            self._by_way_of[variable] = (
+                _through(found, self._tls) if found else httpx.AsyncHTTPTransport(verify=self._tls)
+            )
+        return self._by_way_of[variable]
 
 
 def _through(found: Proxy, tls: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
