@@ -259,6 +259,8 @@ async def clinician(browser: Browser, demo: RunningDemo, **options: Any) -> Asyn
     context = await browser.new_context(**settings)
     context.set_default_timeout(PATIENCE)
     found = Clinician(context, demo)
-    yield found
-    await context.close()
+    try:
+        yield found
+    finally:
+        await context.close()
     assert found.may_complain or not found.problems, found.problems

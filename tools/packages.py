@@ -27,7 +27,8 @@ from tools.libraries import missing_library
 Check = Callable[[], str]
 
 #: The tests use these too. Daemons are not on the PATH of Debian's ordinary users.
-CHROMIUM = "/usr/bin/chromium"
+#: The Chromium without a screen draws all its windows. The package `chromium` draws a window that another one covers once a second.
+CHROMIUM = "/usr/bin/chromium-headless-shell"
 DICOMWEB = tuple(
     f"{folder}/libOrthancDicomWeb.so*"
     for folder in ("/usr/share/orthanc/plugins", "/usr/lib/orthanc", "/usr/local/share/orthanc/plugins")
@@ -107,13 +108,13 @@ CHECKS: Mapping[str, Check] = {
     "orthanc": starts("Orthanc", "--version"),
     "orthanc-dicomweb": lies(*DICOMWEB),
     "postgresql": serves_databases,
-    "chromium": starts(CHROMIUM, "--version"),
+    "chromium-headless-shell": starts(CHROMIUM, "--version"),
     "libatomic1": loads("libatomic.so.1"),  # for the Node that Playwright brings
     "gcc": starts("gcc", "--version"),
     "libc6-dev": lies("/usr/include/stdio.h"),
     "debootstrap": starts("debootstrap", "--version"),
 }
-_BROWSER = ("chromium", "libatomic1")
+_BROWSER = ("chromium-headless-shell", "libatomic1")
 _ARCHIVE = ("orthanc", "orthanc-dicomweb")
 #: By purpose, which is what the Makefile asks for: the packages.
 NEEDED: Mapping[str, Sequence[str]] = {

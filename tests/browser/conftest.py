@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, Playwright
 
 from tests.browsing import RunningDemo, launch_browser, playing, running_demo
@@ -24,14 +25,15 @@ def own_demo() -> Iterator[RunningDemo]:
         yield demo
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def playwright() -> AsyncIterator[Playwright]:
     async with playing() as playwright:
         yield playwright
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser(playwright: Playwright) -> AsyncIterator[Browser]:
+    """One for all tests. Each clinician has a profile of their own, which ends with the test."""
     browser = await launch_browser(playwright)
     yield browser
     await browser.close()

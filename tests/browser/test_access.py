@@ -11,6 +11,9 @@ from playwright.async_api import Browser, Frame, Page, expect
 from tests.browser.test_story import AASE, HEAD, IRIS, REPORT, measure
 from tests.browsing import Record, RunningDemo, Window, clinician
 
+#: The loop of the browser that all these tests share.
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
 LAPTOP, TABLET = {"width": 1280, "height": 800}, {"width": 820, "height": 1180}
 LANGUAGES = [pytest.param("en-GB", LAPTOP, id="english, laptop"), pytest.param("nb-NO", TABLET, id="norwegian, tablet")]
 #: The rules of WCAG 2.2, levels A and AA, and axe's own for good practice.
@@ -45,6 +48,7 @@ async def test_no_page_keeps_anybody_out(
         await page.close()
         ehr = await ingrid.log_in()
         await ehr.in_step()
+        await ehr.chart().in_step()
         await is_fit(ehr.page, "the record, nobody open")
         await ehr.by("help-open").click()
         await is_fit(ehr.page, "the record, its help")
@@ -53,6 +57,7 @@ async def test_no_page_keeps_anybody_out(
         pacs, reporting = await ingrid.launch(ehr, "pacs"), await ingrid.launch(ehr, "reporting")
         await ehr.open_part(HEAD)
         await ehr.open_part(REPORT)
+        await expect(reporting.by("report")).to_be_visible()
         await measure(pacs)
         await expect(reporting.by("measurement")).to_have_count(1)
         await ehr.chart().by("notes").fill("Slow wake-up")

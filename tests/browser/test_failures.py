@@ -12,6 +12,9 @@ from playwright.async_api import Browser, Page, expect
 from tests.browser.test_story import AASE, IRIS
 from tests.browsing import RunningDemo, Window, clinician, running_demo
 
+#: The loop of the browser that all these tests share.
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
 #: Seconds that access tokens last where renewal is to be seen.
 SHORT = 20
 

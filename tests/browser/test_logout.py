@@ -7,11 +7,15 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 from playwright.async_api import Browser, Response, Route, WebSocketRoute, expect
 
 from tests.browser.test_access import is_fit
 from tests.browser.test_story import AASE, HEAD, HEAD_UID, IRIS, REPORT, measure
 from tests.browsing import PATIENCE, Clinician, Record, RunningDemo, Window, clinician, take_picture
+
+#: The loop of the browser that all these tests share.
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 #: What would be left of a patient somewhere: a name, a number, a note.
 TRACES = ("Bjørnstad", "Åse", "ANE-20407", "Slow wake-up", "No bleeding", "patient-1")
@@ -52,6 +56,7 @@ async def test_logging_out_blanks_every_window_and_the_next_user_begins_afresh(
         _, pacs, second, reporting = windows
         await ehr.open_part(HEAD)
         await ehr.open_part(REPORT)
+        await expect(reporting.by("report")).to_be_visible()
         await expect(pacs.by("image")).to_have_attribute("data-ready", HEAD_UID)
         await measure(pacs)
         await expect(reporting.by("measurement")).to_have_count(1)

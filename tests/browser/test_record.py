@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
 from playwright.async_api import Browser, Route, expect
 
 from tests.browser.test_access import is_fit
 from tests.browser.test_story import AASE, HEAD, HEAD_UID, REPORT, measure
 from tests.browser.test_unsent import GATEWAY, unheard
 from tests.browsing import Clinician, Record, RunningDemo, Window, clinician, take_picture
+
+#: The loop of the browser that all these tests share.
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 OTHER = "ImagingStudy/study-9"
 

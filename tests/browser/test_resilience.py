@@ -11,6 +11,9 @@ from playwright.async_api import Browser, Playwright, Route, expect
 
 from tests.browsing import RunningDemo, asleep, clinician, launch_browser
 
+#: The loop of the browser that all these tests share.
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
 AASE, SOKKI, WOJCIECH = "patient-1", "patient-2", "patient-5"
 HEAD, EAR, SPINE = "ImagingStudy/study-1", "ImagingStudy/study-7", "ImagingStudy/study-8"
 REPORT = "DiagnosticReport/report-1"

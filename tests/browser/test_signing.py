@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 from playwright.async_api import Browser, Dialog, Page, Route, expect
 
 from tests.browser.test_access import is_fit
@@ -13,6 +14,9 @@ from tests.browser.test_record import reporting_on_head
 from tests.browser.test_story import AASE, IRIS, REPORT, measure
 from tests.browser.test_unsent import HUB
 from tests.browsing import PATIENCE, RunningDemo, Window, clinician, take_picture
+
+#: The loop of the browser that all these tests share.
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 UNKNOWN = "Nobody knows whether the report is signed: the record server gave no answer."
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 from playwright.async_api import Browser, expect
 
 from tests.browsing import RunningDemo, Window, clinician, take_picture
+
+#: The loop of the browser that all these tests share.
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 #: Who has two studies; who is neither in the chart's table nor, with that study, in PACS; whose birth date the chart has otherwise.
 AASE, WOJCIECH, MARIA, IRIS = "patient-1", "patient-5", "patient-9", "patient-2"
@@ -179,7 +183,8 @@ async def test_a_measurement_is_in_the_report_and_in_both_viewers(browser: Brows
 
 
 async def measure(viewer: Window) -> None:
-    """A length, from one point of the image to another."""
+    """A length, from one point of the image to another, once the image is there."""
+    await expect(viewer.by("image")).to_have_attribute("data-ready", re.compile("."))
     await viewer.by("length").click()
     box = await viewer.by("image").bounding_box()
     assert box
