@@ -23,7 +23,7 @@ _POLICY = (
     " frame-src http://localhost:*; base-uri 'none'; form-action 'self'; frame-ancestors {framed_by}"
 )
 
-#: Seconds for which a browser keeps the parts of a page without a question. A login loads each page three times in these.
+#: Seconds for which a browser keeps the parts of a page without a question. A login takes less, and loads each page three times.
 PART_SECONDS = 10
 _PARTS = (".js", ".css", ".svg")
 
@@ -66,7 +66,7 @@ class _Careful:
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                if scope["path"].endswith(_PARTS):
+                if message["status"] in (200, 304) and scope["path"].endswith(_PARTS):
                     headers.setdefault("Cache-Control", f"max-age={PART_SECONDS}")
                 for name, value in self._headers.items():
                     headers.setdefault(name, value)

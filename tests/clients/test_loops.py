@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 import uuid
 import warnings
@@ -117,6 +118,28 @@ def test_tokens_are_asked_for_in_each_loop(hub: DevHub) -> None:
         with pytest.raises(HubError):
             asyncio.run(both())  # both wait for the one who asks for a token
     asyncio.run(both())
+
+
+@pytest.mark.req("CLT-29")
+def test_certificates_are_read_once_for_all_loops_and_for_tls_alone(
+    hub: DevHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[ssl.SSLContext] = []
+    create = ssl.create_default_context
+
+    def recorded() -> ssl.SSLContext:
+        read.append(create())
+        return read[-1]
+
+    monkeypatch.setattr(ssl, "create_default_context", recorded)
+    plain = FHIRcastClient(f"http://127.0.0.1:{hub.process.port}/api/hub", f"loops-{uuid.uuid4()}", token=hub.token)
+    asyncio.run(plain.fetch())
+    assert not read
+    secure = FHIRcastClient("https://127.0.0.1:1/api/hub", "t", token="t")
+    for _ in range(2):
+        with pytest.raises(HubError, match="cannot be reached"):
+            asyncio.run(secure.fetch())
+    assert len(read) == 1
 
 
 @pytest.mark.req("CLT-29")

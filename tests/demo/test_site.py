@@ -23,10 +23,12 @@ async def test_a_login_asks_once_for_each_part_of_a_page(path: str) -> None:
     assert answer.headers["Cache-Control"] == again.headers["Cache-Control"] == f"max-age={PART_SECONDS}"
 
 
-@pytest.mark.parametrize("path", ["/", "/index.html", "/config.json"])
-async def test_pages_and_their_configuration_are_asked_for_each_time(path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "status"), [("/", 200), ("/index.html", 200), ("/config.json", 200), ("/missing.js", 404)]
+)
+async def test_a_page_its_configuration_and_an_error_are_asked_for_each_time(path: str, status: int) -> None:
     site = httpx.ASGITransport(make_site(PAGES, {}))
     async with httpx.AsyncClient(transport=site, base_url="http://ehr") as browser:
         answer = await browser.get(path)
-    assert answer.status_code == 200
+    assert answer.status_code == status
     assert answer.headers["Cache-Control"] == "no-cache"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ssl
 import sys
 from collections.abc import Callable
@@ -15,6 +17,7 @@ import pytest
 from fhircast_client import proxies as of_the_client
 from fhircast_hub.settings import outbound_proxies as of_the_hub
 from tests.auth.issuer_server import IssuerServer
+from tests.certificates import make_certificate
 from tests.proxy_environment import JUNK, ODD, say_of_proxies
 from tests.running import running_hub
 
@@ -158,6 +161,37 @@ async def test_the_operator_is_told_of_unreadable_certificates_once(
             with pytest.raises(httpx.ConnectError, match=r"^SSL_CERT_FILE must name certificates in PEM: No such file"):
                 await client.get("https://127.0.0.1:1/x")
     assert capsys.readouterr().out.count("certificates cannot be read") == 1
+
+
+@pytest.mark.req("SEC-6")
+@both
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_a_proxy_that_speaks_tls(
+    environment: SetEnvironment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, package: ModuleType, trusted: bool
+) -> None:
+    """The authorities of the other servers count for the proxy too."""
+    certificate, key = make_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 418 Teapot\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
+        environment(HTTP_PROXY=f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        async with client_of(package) as client:
+            if trusted:
+                assert (await client.get("http://a.invalid/x")).status_code == 418
+            else:
+                with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
+                    await client.get("http://a.invalid/x")
 
 
 @pytest.mark.req("SEC-6")

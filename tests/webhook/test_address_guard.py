@@ -16,7 +16,7 @@ from fhircast_hub.webhook import resolver
 from fhircast_hub.webhook.address_guard import ForbiddenAddress, Guard, GuardedBackend
 from fhircast_hub.webhook.client import NO_ANSWER
 from tests.certificates import make_certificate
-from tests.running import event, running_hub
+from tests.running import event, running_hub, until
 from tests.webhook.address_world import Names, client
 from tests.webhook.callback_server import LOOPBACK, CallbackServer, ask, hub_and_callbacks, subscribe
 
@@ -206,11 +206,34 @@ async def test_tls_and_host_keep_the_name_of_the_url(
 async def test_without_readable_certificates_a_post_fails() -> None:
     """The certificates are those of the hub's other requests, which can be unreadable."""
 
+    asked = []
+
     def unreadable() -> ssl.SSLContext:
+        asked.append(1)
         raise UnusableCertificates("SSL_CERT_FILE must name certificates in PEM: No such file or directory")
 
     async with client(LOOPBACK, certificates=unreadable) as posting:
         assert await posting.request("POST", "https://127.0.0.1:1/callback", 5.0, b"{}") == NO_ANSWER
+        assert len(asked) == 1
+
+
+@pytest.mark.req("SEC-5", "SEC-6")
+async def test_callbacks_are_trusted_as_the_hubs_other_servers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The log says that the certificates of all cannot be read."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    printed = ""
+
+    def is_told() -> bool:
+        nonlocal printed
+        printed += capsys.readouterr().out
+        return "certificates cannot be read" in printed
+
+    async with hub_and_callbacks() as (hub, _):
+        assert (await ask(hub, "https://127.0.0.1:1/callback")).status_code == 202
+        await until(is_told)
 
 
 @pytest.mark.req("SEC-5")

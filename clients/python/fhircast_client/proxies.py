@@ -41,7 +41,7 @@ def http_client(
     timeout: float, certificates: Callable[[], ssl.SSLContext] = ssl.create_default_context
 ) -> httpx.AsyncClient:
     """An httpx client that uses the environment's proxies. `timeout` is in seconds. `certificates` returns the trusted
-    ones, by default those of the system, or of SSL_CERT_FILE; the first request that needs these calls `certificates`.
+    ones, by default those of the system, or of SSL_CERT_FILE. The first request over TLS or through a proxy calls `certificates`.
 
     Its requests raise the exceptions of httpx, and UnusableProxy.
     """

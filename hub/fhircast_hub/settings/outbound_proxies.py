@@ -87,7 +87,7 @@ class ProxiedTransport(httpx.AsyncBaseTransport):
     def certificates(self) -> ssl.SSLContext:
         """The trusted certificates. Raises UnusableCertificates.
 
-        The first request to an https URL reads these too. Reading takes a tenth of a second, and a megabyte.
+        The first request to an https URL or through a proxy reads these too. Reading takes a tenth of a second, and a megabyte.
         """
         if self._tls is None:
             try:
@@ -134,7 +134,8 @@ class ProxiedTransport(httpx.AsyncBaseTransport):
 
 def _proxied(variable: str, address: str, tls: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
     try:
-        proxy = httpx.Proxy(address if "://" in address else f"http://{address}")
+        url = address if "://" in address else f"http://{address}"
+        proxy = httpx.Proxy(url, ssl_context=tls if url.lower().startswith("https:") else None)
         # httpx accepts any text as a host, and any number as a port.
         if not proxy.url.host or "%" in proxy.url.host or (proxy.url.port or 1) > 65535:
             raise ValueError
