@@ -13,7 +13,7 @@ from typing import NamedTuple
 from tests.bench import growth, nodes, rates
 from tests.bench.curve import curve
 from tests.bench.machine import Facts
-from tests.bench.results import FIGURES, GOALS, MORE, SHAPES, Cells, Results, number, table
+from tests.bench.results import FIGURES, GOALS, MORE, SHAPES, STEAL, Cells, Results, number, table
 from tests.bench.servers import ROOT
 
 HUB, BASELINES = "hub", ("uvicorn-sansio", "node-ws")
@@ -205,7 +205,9 @@ def growth_notes(cells: Cells) -> str:
         )
         notes += f"Bodies of the second line have {growth.BIG_BODY / 1000:g} kB.\n"
         notes += of_slow_readers(cells)
-        notes += "The CPU of an event is without that of idle sockets, which the hub pings.\n"
+        idle = middle(cells, "G", "many_idle") or 0
+        notes += "The CPU of an event is without that of idle sockets, which the hub pings. "
+        notes += f"At {sockets:,.0f} sockets the pings took {idle:.0%} of the core.\n"
     if first is not None and last is not None:
         notes += f"\nMemory is the resident set after {first:,.0f} and after {last:,.0f} events.\n"
     return notes
@@ -233,12 +235,16 @@ def sentence(cells: Cells, facts: Facts) -> str:
     )
 
 
-def conclusion(cells: Cells, facts: Facts) -> str:
-    """The sentence, and the meaning of its words."""
-    if not (words := sentence(cells, facts)):
+def conclusion(results: Results, facts: Facts) -> str:
+    """The sentence, the meaning of its words, and the number of its runs that the hypervisor disturbed."""
+    if not (words := sentence(results.cells, facts)):
         return ""
-    p99 = (middle(cells, "G", "carried_p99") or 0) / 1000
-    return f"\n**{words}** Each event goes to {growth.SUBSCRIBERS} subscribers; 99 of 100 deliveries arrived within {p99:.0f} ms.\n"
+    p99 = (middle(results.cells, "G", "carried_p99") or 0) / 1000
+    text = f"\n**{words}** Each event goes to {growth.SUBSCRIBERS} subscribers; 99 of 100 deliveries arrived within {p99:.0f} ms.\n"
+    disturbed = sum(remark.startswith(f"{HUB}, shape G") and STEAL in remark for remark in set(results.remarks))
+    if disturbed:
+        text += f"The hypervisor took CPU from {disturbed} of the runs behind this sentence, as the [remarks](#remarks) say.\n"
+    return text
 
 
 def of_nodes(cells: Cells) -> str:
@@ -288,7 +294,7 @@ def make(results: Results, facts: Facts, why: Path = WHY) -> Page:
     text = [
         INTRODUCTION,
         short,
-        conclusion(cells, facts),
+        conclusion(results, facts),
         TABLE,
         *compared(cells),
         shapes(),

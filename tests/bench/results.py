@@ -115,6 +115,8 @@ FIGURES = {
         "at100_http_p50": ("at 100 events/s: POST to 202 p50, us", LESS),
     },
 }
+#: Of a remark on a run that was disturbed.
+STEAL = "the hypervisor took"
 #: Anything but nought here is a fault, not a figure.
 FAULTS = ("lost", "dups", "order", "w4_lost", "w4_order", "w1_lost", "w1_order", "dead", *nodes.FAULTS[1:])
 
@@ -163,7 +165,7 @@ def remarks_on(where: str, figures: dict[str, Any]) -> Iterator[str]:
     yield from (f"{where}: {name} {figures[name]:g}" for name in FAULTS if figures.get(name))
     steal = max((value for name, value in figures.items() if name.endswith("steal")), default=0)
     if steal > drive.MAX_STEAL:
-        yield f"{where}: the hypervisor took {steal:.0%} of the CPU"
+        yield f"{where}: {STEAL} {steal:.0%} of the CPU"
 
 
 def read(lines: Iterable[str]) -> Results:

@@ -163,6 +163,14 @@ def test_the_sentence_is_what_one_core_carried_rounded_down() -> None:
     assert f"**{words}** Each event goes to 4 subscribers; 99 of 100 deliveries arrived within 20 ms." in made.text
 
 
+def test_the_page_says_how_many_runs_behind_the_sentence_were_disturbed() -> None:
+    """By the hypervisor. A run of another shape is none of these."""
+    runs = [*lines(SERVERS), *(line.replace('"steal": 0.0', '"steal": 0.1') for line in lines(SERVERS, runs=3))]
+    disturbed = "The hypervisor took CPU from 3 of the runs behind this sentence, as the [remarks](#remarks) say."
+    assert disturbed in page.make(read(runs), FACTS).text
+    assert "behind this sentence" not in page.make(found(), FACTS).text
+
+
 def test_faults_are_remarks_of_the_page() -> None:
     broken = results_of(1)["D"] | {"lost": 7}
     text = page.make(read([json.dumps({"server": "hub", "shape": "D", "run": 2, "result": broken})]), FACTS).text
