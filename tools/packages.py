@@ -27,7 +27,7 @@ from tools.libraries import missing_library
 Check = Callable[[], str]
 
 #: The tests use these too. Daemons are not on the PATH of Debian's ordinary users.
-#: The Chromium without a screen draws all its windows. The package `chromium` draws a window that another one covers once a second.
+#: The Chromium without a screen draws all windows at once. The package `chromium` draws covered windows only once a second.
 CHROMIUM = "/usr/bin/chromium-headless-shell"
 DICOMWEB = tuple(
     f"{folder}/libOrthancDicomWeb.so*"
