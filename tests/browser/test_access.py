@@ -48,7 +48,6 @@ async def test_no_page_keeps_anybody_out(
         await page.close()
         ehr = await ingrid.log_in()
         await ehr.in_step()
-        await ehr.chart().in_step()
         await is_fit(ehr.page, "the record, nobody open")
         await ehr.by("help-open").click()
         await is_fit(ehr.page, "the record, its help")
