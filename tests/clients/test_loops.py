@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from fhircast_client import FHIRcastClient, HubError
+from fhircast_client.socket import Channel
 from tests.clients.fakes import Heard, patient
 from tests.clients.places import DevHub
 
@@ -99,6 +100,36 @@ def test_calls_that_another_thread_hands_over(client: FHIRcastClient) -> None:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+@pytest.mark.req("CLT-29")
+async def test_a_task_that_is_cancelled_while_it_closes_a_socket_closes_it() -> None:
+    """The hub ends the socket of a client that unsubscribes, while the client stops. Its loop may end at once."""
+
+    class Slow:
+        close_code: int | None = None
+        is_closed, closes, may_end = False, asyncio.Event(), asyncio.Event()
+
+        async def recv(self) -> str:
+            raise NotImplementedError
+
+        async def send(self, message: str) -> None:
+            raise NotImplementedError
+
+        async def close(self, code: int = 1000) -> None:
+            self.closes.set()
+            await self.may_end.wait()
+            self.is_closed = True
+
+    slow = Slow()
+    task = asyncio.create_task(Channel(slow).close())
+    await slow.closes.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    slow.may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert slow.is_closed
 
 
 @pytest.mark.req("CLT-29")

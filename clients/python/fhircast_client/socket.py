@@ -126,7 +126,16 @@ class Channel:
             await asyncio.gather(writer, stuck, return_exceptions=True)
 
     async def close(self) -> None:
-        """Close the socket: "provide a WebSocket Connection Close Reason of 1000" (2.5)."""
+        """Close the socket: "provide a WebSocket Connection Close Reason of 1000" (2.5). A cancelled task, too, waits
+        for the end of the close: its event loop may stop afterwards."""
+        closing = asyncio.create_task(self._close())
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            await closing
+            raise
+
+    async def _close(self) -> None:
         try:
             async with asyncio.timeout(_CLOSE_SECONDS * 2):
                 await self._socket.close(_NORMAL)
