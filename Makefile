@@ -17,7 +17,7 @@ CHECKS := build/checks
 PYTEST = $(RUN) -m pytest --junitxml=$(CHECKS)/$@.xml
 
 .NOTPARALLEL: # `make test` itself knows what may run beside what
-.PHONY: help build-venv demo test test-browser test-demo test-others test-nodes test-attacks test-some lint types javascript pictures requirements \
+.PHONY: help build-venv demo test test-browser test-demo test-programs test-others test-nodes test-attacks test-some lint types javascript pictures requirements \
   requirements-check architecture simulate model attack chaos fuzz fuzz-clients lowest hashes bench profile fresh clean
 
 help:
@@ -83,7 +83,7 @@ demo: $(READY)
 test: needs-test $(MODULES)
 	@$(RUN) -m tools.checks $(if $(ARGS),--some)
 
-# The browser's tests take longest, so they are two parts: logins, with the demo's own tests, and all others.
+# The browser's tests are two parts, so that all parts take about as long: logins, with the demo's own tests, and all others.
 LOGINS := $(addprefix tests/browser/test_,access.py failures.py logout.py origins.py signing.py)
 
 test-demo: needs-browser $(TESTING)
@@ -92,8 +92,14 @@ test-demo: needs-browser $(TESTING)
 test-browser: needs-browser $(TESTING)
 	@$(PYTEST) tests/browser $(addprefix --ignore=,$(LOGINS))
 
+# What mostly starts programs: hubs, commands, tools.
+PROGRAMS := tests/clients tests/process tests/tools
+
+test-programs: needs-test $(TESTING)
+	@$(PYTEST) $(PROGRAMS)
+
 test-others: needs-test $(TESTING)
-	@$(PYTEST) $(addprefix --ignore=tests/,demo browser hardening/test_attacks.py nodes postgresql)
+	@$(PYTEST) $(addprefix --ignore=,$(PROGRAMS)) $(addprefix --ignore=tests/,demo browser hardening/test_attacks.py nodes postgresql)
 
 # Several nodes of a hub on a real PostgreSQL.
 test-nodes: needs-test $(TESTING)

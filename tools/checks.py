@@ -3,9 +3,9 @@
     python -m tools.checks           all parts
     python -m tools.checks --some    the quick ones, and the tests that ARGS of `make test` names
 
-The quick parts come first. Where one of them fails, the other parts do not run. Two of these run at a time, for the browser's
-tests mostly wait. The tests of nodes wait for deaths, and run beside these. Measuring tests run last, alone. The output of a
-part comes at its end; until then, build/checks has the output.
+The quick parts come first. Where one of them fails, the other parts do not run. Two parts run at a time, the longest first.
+The tests of nodes wait for deaths, and run beside these. Measuring tests run last, alone. The output of a part comes at its
+end; until then, build/checks has the output.
 """
 
 from __future__ import annotations
@@ -56,10 +56,11 @@ class Part:
 
 QUICK = (Part("lint", "lint"), Part("types", "types"), Part("requirements", "requirements-check"))
 REST = (
-    Part("browser", "test-browser"),
     Part("tests", "test-others"),
-    Part("nodes", "test-nodes", waits=True),
     Part("demo and logins", "test-demo"),
+    Part("nodes", "test-nodes", waits=True),
+    Part("programs", "test-programs"),
+    Part("browser", "test-browser"),
     Part("JavaScript", "javascript"),
     Part("attacks", "test-attacks", undisturbed=True),
 )
@@ -100,10 +101,10 @@ class Checks:
         self.results: dict[Part, Result] = {}
 
     def run_all(self, quick: Sequence[Part], rest: Sequence[Part]) -> None:
-        """The quick parts, one after the other; then the rest, where all of these passed."""
-        for part in quick:
-            self._run(part)
-        if failed := [result.part.name for result in self.results.values() if result.outcome == "failed"]:
+        """The quick parts; then the rest, where all of these passed."""
+        with ThreadPoolExecutor(AT_ONCE) as executor:
+            list(executor.map(self._run, quick))
+        if failed := [part.name for part in quick if self.results[part].outcome == "failed"]:
             why = "stopped" if self._stopped.is_set() else f"{' and '.join(failed)} failed"
             self.results |= {part: Result(part, "not run", why) for part in rest}
             return

@@ -62,10 +62,11 @@ def test_each_part_is_said_to_have_passed(tmp_path: Path) -> None:
         "lint",
         "types",
         "requirements",
-        "browser",
         "tests",
-        "nodes",
         "demo and logins",
+        "nodes",
+        "programs",
+        "browser",
         "JavaScript",
         "attacks",
     ]
@@ -80,7 +81,7 @@ def test_where_a_quick_part_fails_the_long_ones_are_not_run(tmp_path: Path) -> N
     assert parts["types"] == "failed: a.py:1: error: no"
     assert (parts["lint"], parts["requirements"]) == ("passed", "passed")
     assert {parts[part.name] for part in REST} == {"not run: types failed"}
-    assert last.startswith("not passed: types, browser, tests, nodes, demo and logins, JavaScript, attacks, ")
+    assert last.startswith("not passed: types, tests, demo and logins, nodes, programs, browser, JavaScript, attacks, ")
     assert not (tmp_path / "was-run").exists()
 
 
@@ -165,7 +166,7 @@ def test_a_run_that_is_stopped_ends_its_children_and_says_so(tmp_path: Path) -> 
     parts = summarised(output)
     assert process.returncode == 1
     assert (parts["lint"], parts["types"]) == ("passed", "failed: stopped")
-    assert {parts[name] for name in ("requirements", "tests", "JavaScript")} == {"not run: stopped"}
+    assert {parts[name] for name in ("tests", "JavaScript")} == {"not run: stopped"}
 
 
 def test_how_long_each_part_and_all_took_is_said() -> None:
