@@ -17,7 +17,7 @@ CHECKS := build/checks
 PYTEST = $(RUN) -m pytest --junitxml=$(CHECKS)/$@.xml
 
 .NOTPARALLEL: # `make test` itself knows what may run beside what
-.PHONY: help build-venv demo test test-browser test-demo test-programs test-others test-nodes test-attacks test-some lint types javascript pictures requirements \
+.PHONY: help build-venv demo test test-browser test-demo test-clients test-others test-nodes test-attacks test-some lint types javascript pictures requirements \
   requirements-check architecture simulate model attack chaos fuzz fuzz-clients lowest hashes bench profile fresh clean
 
 help:
@@ -92,14 +92,14 @@ test-demo: needs-browser $(TESTING)
 test-browser: needs-browser $(TESTING)
 	@$(PYTEST) tests/browser $(addprefix --ignore=,$(LOGINS))
 
-# What mostly starts programs: hubs, commands, tools.
-PROGRAMS := tests/clients tests/process tests/tools
+# Of all that meets the hub from outside: clients, their sockets and callbacks, and the hub as a process.
+CLIENTS := $(addprefix tests/,clients process webhook ws)
 
-test-programs: needs-test $(TESTING)
-	@$(PYTEST) $(PROGRAMS)
+test-clients: needs-test $(TESTING)
+	@$(PYTEST) $(CLIENTS)
 
 test-others: needs-test $(TESTING)
-	@$(PYTEST) $(addprefix --ignore=,$(PROGRAMS)) $(addprefix --ignore=tests/,demo browser hardening/test_attacks.py nodes postgresql)
+	@$(PYTEST) $(addprefix --ignore=,$(CLIENTS)) $(addprefix --ignore=tests/,demo browser hardening/test_attacks.py nodes postgresql)
 
 # Several nodes of a hub on a real PostgreSQL.
 test-nodes: needs-test $(TESTING)

@@ -57,9 +57,9 @@ class Part:
 QUICK = (Part("lint", "lint"), Part("types", "types"), Part("requirements", "requirements-check"))
 REST = (
     Part("tests", "test-others"),
-    Part("demo and logins", "test-demo"),
+    Part("clients", "test-clients"),
     Part("nodes", "test-nodes", waits=True),
-    Part("programs", "test-programs"),
+    Part("demo and logins", "test-demo"),
     Part("browser", "test-browser"),
     Part("JavaScript", "javascript"),
     Part("attacks", "test-attacks", undisturbed=True),

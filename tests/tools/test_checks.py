@@ -63,9 +63,9 @@ def test_each_part_is_said_to_have_passed(tmp_path: Path) -> None:
         "types",
         "requirements",
         "tests",
-        "demo and logins",
+        "clients",
         "nodes",
-        "programs",
+        "demo and logins",
         "browser",
         "JavaScript",
         "attacks",
@@ -81,7 +81,7 @@ def test_where_a_quick_part_fails_the_long_ones_are_not_run(tmp_path: Path) -> N
     assert parts["types"] == "failed: a.py:1: error: no"
     assert (parts["lint"], parts["requirements"]) == ("passed", "passed")
     assert {parts[part.name] for part in REST} == {"not run: types failed"}
-    assert last.startswith("not passed: types, tests, demo and logins, nodes, programs, browser, JavaScript, attacks, ")
+    assert last.startswith("not passed: types, tests, clients, nodes, demo and logins, browser, JavaScript, attacks, ")
     assert not (tmp_path / "was-run").exists()
 
 
