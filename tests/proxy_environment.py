@@ -1,8 +1,10 @@
-"""What environments say of proxies, right and wrong."""
+"""What environments say of proxies, right and wrong; and the certificates that a program reads."""
 
 from __future__ import annotations
 
 import os
+import ssl
+from types import ModuleType
 
 import pytest
 
@@ -30,3 +32,16 @@ def say_of_proxies(patch: pytest.MonkeyPatch, **variables: str) -> None:
             patch.delenv(name)
     for name, value in variables.items():
         patch.setenv(name, value)
+
+
+def reads(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str) -> list[ssl.SSLContext]:
+    """A list of all trusted certificates that this function of a module reads from now on."""
+    read: list[ssl.SSLContext] = []
+    create = getattr(module, name)
+
+    def recorded() -> ssl.SSLContext:
+        read.append(create())
+        return read[-1]
+
+    monkeypatch.setattr(module, name, recorded)
+    return read

@@ -16,6 +16,7 @@ from fhircast_client import FHIRcastClient, HubError
 from fhircast_client.socket import Channel
 from tests.clients.fakes import Heard, patient
 from tests.clients.places import DevHub
+from tests.proxy_environment import reads
 
 
 @pytest.fixture
@@ -155,14 +156,7 @@ def test_tokens_are_asked_for_in_each_loop(hub: DevHub) -> None:
 def test_certificates_are_read_once_for_all_loops_and_for_tls_alone(
     hub: DevHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read: list[ssl.SSLContext] = []
-    create = ssl.create_default_context
-
-    def recorded() -> ssl.SSLContext:
-        read.append(create())
-        return read[-1]
-
-    monkeypatch.setattr(ssl, "create_default_context", recorded)
+    read = reads(monkeypatch, ssl, "create_default_context")
     plain = FHIRcastClient(f"http://127.0.0.1:{hub.process.port}/api/hub", f"loops-{uuid.uuid4()}", token=hub.token)
     asyncio.run(plain.fetch())
     assert not read

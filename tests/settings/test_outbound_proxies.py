@@ -18,7 +18,7 @@ from fhircast_client import proxies as of_the_client
 from fhircast_hub.settings import outbound_proxies as of_the_hub
 from tests.auth.issuer_server import IssuerServer
 from tests.certificates import make_certificate
-from tests.proxy_environment import JUNK, ODD, say_of_proxies
+from tests.proxy_environment import JUNK, ODD, reads, say_of_proxies
 from tests.running import running_hub
 
 SetEnvironment = Callable[..., None]
@@ -122,18 +122,13 @@ async def test_certificates_are_read_for_tls_alone(
     environment: SetEnvironment, monkeypatch: pytest.MonkeyPatch, package: ModuleType
 ) -> None:
     """Once. Without TLS nothing is read, and nobody trusted."""
-    read: list[ssl.SSLContext] = []
-    create = httpx.create_ssl_context
-
-    def recorded() -> ssl.SSLContext:
-        read.append(create())
-        return read[-1]
-
-    monkeypatch.setattr(httpx, "create_ssl_context", recorded)
+    read = reads(monkeypatch, httpx, "create_ssl_context")
     environment()
     async with (
         IssuerServer() as near,
-        client_of(package) if package is of_the_hub else of_the_client.http_client(5, recorded) as client,
+        client_of(package)
+        if package is of_the_hub
+        else of_the_client.http_client(5, httpx.create_ssl_context) as client,
     ):
         near.publish("/x", {})
         assert (await client.get(f"{near.url}/x")).status_code == 200

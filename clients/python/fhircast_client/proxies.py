@@ -7,7 +7,6 @@ unusable proxy fails only the requests that need it.
 
 from __future__ import annotations
 
-import functools
 import re
 import ssl
 from collections.abc import Callable
@@ -41,7 +40,8 @@ def http_client(
     timeout: float, certificates: Callable[[], ssl.SSLContext] = ssl.create_default_context
 ) -> httpx.AsyncClient:
     """An httpx client that uses the environment's proxies. `timeout` is in seconds. `certificates` returns the trusted
-    ones, by default those of the system, or of SSL_CERT_FILE. The first request over TLS or through a proxy calls `certificates`.
+    ones, by default those of the system, or of SSL_CERT_FILE. The first request over TLS, or through each proxy, calls
+    `certificates`.
 
     Its requests raise the exceptions of httpx, and UnusableProxy.
     """
@@ -150,20 +150,14 @@ class _ProxiedTransport(httpx.AsyncBaseTransport):
         for transport in (self._plain, *self._by_way_of.values()):
             await transport.aclose()
 
-    @functools.cached_property
-    def _tls(self) -> ssl.SSLContext:
-        """Read once: reading takes as long as several requests."""
-        return self._certificates()
-
     def _transport(self, url: httpx.URL) -> httpx.AsyncHTTPTransport:
         found = self._proxies.of(url)
         if found is None and url.scheme == "http":
             return self._plain
         variable = found.variable if found else ""
         if variable not in self._by_way_of:
-            self._by_way_of[variable] = (
-                _through(found, self._tls) if found else httpx.AsyncHTTPTransport(verify=self._tls)
-            )
+            tls = self._certificates()
+            self._by_way_of[variable] = _through(found, tls) if found else httpx.AsyncHTTPTransport(verify=tls)
         return self._by_way_of[variable]
 
 
