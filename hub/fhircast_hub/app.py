@@ -6,19 +6,16 @@ import asyncio
 import contextlib
 import functools
 import itertools
+import os
 import secrets
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import structlog
-from fastapi import FastAPI
-from starlette.datastructures import Headers
-from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import Response
-from starlette.types import ASGIApp
+from starlette.applications import Starlette
 
 from fhircast_hub.acknowledgements.timer import AckTimer
 from fhircast_hub.acknowledgements.tracker import AckTracker, Policy
@@ -27,11 +24,14 @@ from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.auth.verifier import Verifier
 from fhircast_hub.budgets.accounts import Accounts
 from fhircast_hub.budgets.turns import Turns, turn_key
+from fhircast_hub.console.app import CONSOLE, Console
+from fhircast_hub.console.making import Outside, make_console
 from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.errors import Unauthenticated
 from fhircast_hub.edge.client_addresses import ClientAddresses
 from fhircast_hub.edge.endpoints import Endpoints
 from fhircast_hub.edge.names_of_2018 import LegacyNames
+from fhircast_hub.http.cors import with_cors
 from fhircast_hub.http.direct import DirectWay
 from fhircast_hub.http.health import health_routes
 from fhircast_hub.http.hub import HubApi
@@ -40,26 +40,30 @@ from fhircast_hub.http.rate_limit import RateLimit, Rates
 from fhircast_hub.http.request import Headers as RawHeaders
 from fhircast_hub.http.request import Receive, Scope, Send, bearer_token
 from fhircast_hub.http.request_log import RequestLog
-from fhircast_hub.http.root import ROOT_PATHS, root_app
+from fhircast_hub.http.root import ROOT_PATHS, json_route, root_app
 from fhircast_hub.http.sessions import SessionApi
 from fhircast_hub.nodes import Duties
-from fhircast_hub.service.ports import Clock, SessionStore, Usage
+from fhircast_hub.service.ports import Clock, StoreAway
+from fhircast_hub.service.request_id import REQUEST_ID
 from fhircast_hub.service.revocation import Revocation
 from fhircast_hub.service.service import Service
 from fhircast_hub.service.session_log import SessionLog
-from fhircast_hub.service.usage import LocalUsage
-from fhircast_hub.settings.outbound_proxies import ProxiedTransport, UnusableCertificates
-from fhircast_hub.settings.serving import store_password
-from fhircast_hub.settings.settings import Settings, SettingsError
-from fhircast_hub.storage.memory import MemoryStore
-from fhircast_hub.storage.sqlite import SqliteStore
+from fhircast_hub.service.tracing import TracedService, TracedStore
+from fhircast_hub.settings.errors import NotNow, SettingsError
+from fhircast_hub.settings.outbound_proxies import LOOPBACK, ProxiedTransport, UnusableCertificates
+from fhircast_hub.settings.secret_files import read_token
+from fhircast_hub.settings.settings import Settings
+from fhircast_hub.stores import make_stored, shared_parts
 from fhircast_hub.telemetry.gathering import Gathering
-from fhircast_hub.telemetry.logs import KeyedHash
+from fhircast_hub.telemetry.keyed_hash import KeyedHash
 from fhircast_hub.telemetry.metrics import Metrics
+from fhircast_hub.telemetry.traces import wanted_traces
+from fhircast_hub.versions import VERSION, python_version
 from fhircast_hub.webhook.address_guard import Guard
 from fhircast_hub.webhook.client import Client
 from fhircast_hub.webhook.deliver import FOR_EVER, Webhooks
 from fhircast_hub.webhook.sealing import Sealer
+from fhircast_hub.webhook.tracing import TracedClient
 from fhircast_hub.webhook.verify import CallbackVerifier
 from fhircast_hub.workers import Worker
 from fhircast_hub.ws.handshake_audit import HandshakeAudit
@@ -68,12 +72,7 @@ from fhircast_hub.ws.registry import Registry
 from fhircast_hub.ws.services import SocketServices
 from fhircast_hub.ws.socket import HubSocket
 
-if TYPE_CHECKING:
-    from fhircast_hub.postgresql.parts import SharedParts
-
 _log = structlog.get_logger()
-#: Hosts that never need a proxy.
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def _request_ids() -> Iterator[str]:
@@ -103,44 +102,53 @@ class Hub:
         clock = self._clock
         self._path = settings.hub_path
         self._ready = False
-        #: The reason why the hub did not start, in one line for the operator.
-        self.failure = ""
-        self._log_hash, self._request_ids = KeyedHash(), _request_ids()
+        #: Why the hub did not start. None: nothing has prevented the start.
+        self.failure: SettingsError | None = None
+        self._log_hash, self._request_ids = KeyedHash(settings.plain_secret_key), _request_ids()
         self.metrics, self.turns = Metrics(worker.number if worker else None), Turns()
+        self._traces = wanted_traces(os.environ, REQUEST_ID.get, worker.number if worker else None)
         render = self.metrics.render
         self._gathering = Gathering(render, worker.folder, worker.number, worker.total) if worker else None
         self.accounts = Accounts(settings.max_body_bytes)
         self.addresses = ClientAddresses(settings.trusted_proxies)
-        self._outbound = ProxiedTransport(_LOOPBACK)
+        self._outbound = ProxiedTransport(LOOPBACK)
         self._client = httpx.AsyncClient(transport=self._outbound)
-        self.audit = Auditor(make_sink(settings.audit, self._client), settings.public_url, self.metrics)
-        self._verifier = Verifier(_issuers(settings), self._client, clock, allow_insecure=settings.allow_insecure)
-        self._store, self.service = self._make_service()
+        self._audit_outbound, self._audit_client = self._outbound, self._client
+        if (certificate := settings.audit_certificate) is not None:
+            self._audit_outbound = ProxiedTransport(LOOPBACK, certificate)
+            self._audit_client = httpx.AsyncClient(transport=self._audit_outbound)
+        path = settings.audit_token_file
+        sink = make_sink(settings.audit, self._audit_client, functools.partial(read_token, path) if path else None)
+        self.audit = Auditor(sink, settings.public_url, self._log_hash, self.metrics)
+        self._verifier = Verifier(
+            _issuers(settings), self._client, clock, allow_insecure=settings.allow_insecure, metrics=self.metrics
+        )
+        self._stored = make_stored(settings, self._shared, self.metrics, self._log_hash)
+        self.service = self._make_service()
         self._revocation = Revocation(self.service, self._verifier)
         tracker = AckTracker(Policy(settings.ack_policy), settings.ack_timeout)
         self.ack_timer = AckTimer(self.service, tracker, clock, self.metrics)
         self._webhooks = self._make_webhooks()
-        self.registry = Registry(self.ack_timer, self.metrics, self._webhooks.handle, lambda: self._store.node)
+        self.registry = Registry(self.ack_timer, self.metrics, self._webhooks.handle, lambda: self._stored.store.node)
         self._duties = self._make_duties()
         self._legacy = LegacyNames() if anonymous else None
         self._endpoints = Endpoints(settings.ws_base, self._path, legacy=anonymous is not None)
         self.rates = Rates(settings.rate_limit_token, settings.rate_limit_address, clock, self._is_system)
         self.sockets = self._make_sockets()
+        self._console = self._make_console(worker)
         self._make_http(anonymous)
         self._set_gauges()
 
-    def _make_service(self) -> tuple[SessionStore, Service]:
+    def _make_service(self) -> Service:
         settings = self._settings
-        limits = settings.max_subscriptions_per_user, settings.max_topics_per_user, settings.max_bytes_per_user
-        usage: Usage
-        store: SessionStore
-        if self._shared:
-            store, usage = self._shared.make_store(*limits, settings.all_bytes, self.metrics, self._log_hash.learn_key)
-        else:
-            usage = LocalUsage(*limits, settings.all_bytes, self.metrics)
-            store = MemoryStore() if settings.store_path is None else SqliteStore(settings.store_path)
         log = SessionLog(self._log_hash, self._clock, self.audit.record)
-        return store, Service(store, self._clock, settings.rules(), usage, log)
+        store, usage = self._stored.store, self._stored.usage
+        if self._traces is None:
+            return Service(store, self._clock, settings.rules(), usage, log)
+        kind = "postgresql" if self._shared else settings.store.partition(":")[0]
+        return TracedService(
+            self._traces, TracedStore(store, self._traces, kind), self._clock, settings.rules(), usage, log
+        )
 
     def _make_duties(self) -> Duties | None:
         if self._shared is None:
@@ -153,8 +161,9 @@ class Hub:
         settings = self._settings
         allowed, forbidden = settings.webhook_networks, settings.no_webhook_networks
         guard = Guard(allowed, allow_insecure=settings.allow_insecure, forbidden=forbidden)
-        client = Client(guard, self._outbound.certificates, http2=find_spec("h2") is not None)
-        sealer = Sealer(settings.secret_key.get_secret_value() if settings.secret_key else None)
+        make_client = functools.partial(TracedClient, self._traces) if self._traces else Client
+        client = make_client(guard, self._outbound.certificates, http2=find_spec("h2") is not None)
+        sealer = Sealer(settings.plain_secret_key)
         verifier = CallbackVerifier(self.service, guard, client, self.metrics, self._log_hash)
         sure_for = FOR_EVER if self._shared is None else self._shared.sure_for
         return Webhooks(self.service, verifier, client, sealer, settings.ack_timeout, self.metrics, sure_for)
@@ -176,21 +185,35 @@ class Hub:
             queue_messages=self._settings.queue_messages,
             ping_seconds=self._settings.ping_seconds,
             handshake_audit=HandshakeAudit(self.audit.record, self.addresses.of, self._clock),
+            traces=self._traces,
         )
 
+    def _make_console(self, worker: Worker | None) -> Console | None:
+        if not self._settings.console:
+            return None
+        outside = Outside(self._verifier, self._webhooks, self.rates, self._client, self.audit.record)
+        console = make_console(self._settings, self.sockets, self._stored.sessions, outside, worker)
+        if self._shared:
+            self._shared.store.heard = console.sessions.recorder.heard
+        return console
+
     def _make_http(self, anonymous: Principal | None) -> None:
-        health = health_routes(self._is_ready, self._show_metrics)
-        self.root: FastAPI = root_app(health, self._make_session_api().routes(), hub_path=self._path)
-        self._root_paths = ROOT_PATHS
+        health = health_routes(self._is_ready, self._verifier.without_keys, self._show_metrics)
+        self.root: Starlette = root_app([*health, *self._make_session_api().routes()], hub_path=self._path)
+        self._root_paths, self._root_folders = ROOT_PATHS, ["/sessions/"]
         self._limited_root = RateLimit(self.root, self.rates)
+        if self._console:
+            self._root_paths |= {CONSOLE}
+            self._root_folders.append(f"{CONSOLE}/")
+            self._limited_console = RateLimit(self._console, self.rates)
         api = self._make_api(anonymous)
         self._limited_api = RateLimit(api, self.rates)
         origins = self._settings.cors_origins
-        self._api_of_browsers = _with_cors(origins, self._limited_api, ["GET", "POST", "OPTIONS"])
+        self._api_of_browsers = with_cors(origins, self._limited_api, ["GET", "POST", "OPTIONS"])
         # Pages may read participants. Only servers begin and end sessions.
-        self._sessions_of_browsers = _with_cors(origins, self._limited_root, ["GET", "OPTIONS"])
+        self._sessions_of_browsers = with_cors(origins, self._limited_root, ["GET", "OPTIONS"])
         audit, on_step = self.audit.record if self.audit.is_on else None, self.turns.add_step_time
-        self._http = RequestLog(self._route, self._request_ids, self.metrics, self._clock, audit, on_step)
+        self._http = RequestLog(self._route, self._request_ids, self.metrics, self._clock, audit, on_step, self._traces)
         self.direct = DirectWay(api, self._verifier, self._http, self.rates, self._is_hub, self._address)
 
     def _is_ready(self) -> bool:
@@ -234,6 +257,7 @@ class Hub:
 
     def _set_gauges(self) -> None:
         metrics, usage = self.metrics, self.service.usage
+        metrics.set_build(VERSION, python_version(), self._settings.store.partition(":")[0])
         metrics.queued_posts.set_function(self._webhooks.queued)
         metrics.questions.set_function(self._webhooks.verifications)
         metrics.sessions.set_function(lambda: usage.topics)
@@ -244,9 +268,18 @@ class Hub:
         metrics.queued_messages.set_function(lambda: self.registry.queued()[0])
         metrics.queued_bytes.set_function(lambda: self.registry.queued()[1])
 
-    def add_root_route(self, path: str, answer: Callable[[], object]) -> None:
-        """Serve GET of `path` at the root, without a token. `answer` returns JSON."""
-        self.root.get(path)(answer)
+    def reload(self, settings: Settings) -> None:
+        """Trust the issuers of these settings from now on, and no others. No other setting counts (OPS-20)."""
+        self._verifier.reload(_issuers(settings))
+
+    def begin_stop(self) -> None:
+        """The server stops: end the answers that would not end by themselves."""
+        if self._console:
+            self._console.streams.stop()
+
+    def add_root_route(self, path: str, answer: Callable[[], Awaitable[object]]) -> None:
+        """Serve GET of `path` at the root, without a token and without a description. `answer` returns JSON."""
+        self.root.routes.append(json_route(path, answer))
         self._root_paths |= {path}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -267,6 +300,8 @@ class Hub:
         elif (plain := "/" + scope["path"].strip("/")).startswith("/sessions"):
             scope["path"] = plain  # empty segments at the ends name nothing (GET-10); topics are read from raw_path
             await (self._sessions_of_browsers if browser else self._limited_root)(scope, receive, send)
+        elif self._console and (plain == CONSOLE or plain.startswith(f"{CONSOLE}/")):
+            await self._limited_console(scope, receive, send)  # no page of another origin may read the console
         else:  # health and metrics have no rate limit
             await self.root(scope, receive, send)
 
@@ -301,33 +336,39 @@ class Hub:
             return path == self._path or path.startswith(self._path + "/")
         # A path of the root is no topic, also with empty segments around it (GET-10).
         plain = "/" + path.strip("/")
-        return plain not in self._root_paths and not plain.startswith("/sessions/")
+        return plain not in self._root_paths and not plain.startswith(tuple(self._root_folders))
 
-    async def _start(self) -> str:
-        """Read the certificates, and open the store. Returns the reason why the hub cannot start; "" where the hub can."""
+    async def _start(self) -> SettingsError | None:
+        """Read the certificates, and open the store. Returns the reason why the hub cannot start. None: the hub can."""
         try:
             if self._settings.asks_over_tls:
                 self._outbound.certificates()
+                self._audit_outbound.certificates()
             await self.service.start(self.registry.deliver)
         except UnusableCertificates as error:
-            return str(error)
+            return SettingsError(str(error))
+        except StoreAway as error:
+            return NotNow(f"FHIRCAST_STORE: {error}")
         except (OSError, ValueError) as error:
-            return f"FHIRCAST_STORE: {error}"
-        return ""
+            return SettingsError(f"FHIRCAST_STORE: {error}")
+        return None
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         self.failure = await self._start()
         if self.failure:
-            await send({"type": "lifespan.startup.failed", "message": self.failure})
+            await send({"type": "lifespan.startup.failed", "message": str(self.failure)})
             return
         settings = self._settings
         if settings.webhooks and settings.secret_key is None and settings.store_path is not None:
-            _log.info("webhook secrets do not survive a restart", reason="FHIRCAST_SECRET_KEY is not set")
+            _log.warning("webhook secrets do not survive a restart", reason="FHIRCAST_SECRET_KEY is not set")
+        if self._traces:
+            self._traces.start()
         if self._duties:
             self._duties.start()
         if self._gathering:
             await self._gathering.start()
+        self._verifier.start()
         self._ready = True
         await send({"type": "lifespan.startup.complete"})
         await receive()
@@ -343,48 +384,11 @@ class Hub:
         await self.audit.stop()
         await self._verifier.aclose()
         await self._client.aclose()
+        await self._audit_client.aclose()
+        if self._traces:
+            await self._traces.stop()
         await send({"type": "lifespan.shutdown.complete"})
 
 
 def _issuers(settings: Settings) -> list[Issuer]:
     return [Issuer(**issuer.plain()) for issuer in settings.issuers]
-
-
-def shared_parts(settings: Settings, clock: Clock) -> SharedParts | None:
-    """What a store of many nodes is made of. None: the store has one process. Raises SettingsError without its library."""
-    if not settings.is_shared:
-        return None
-    try:
-        from fhircast_hub.postgresql.parts import SharedParts
-    except ImportError:
-        raise SettingsError(
-            "FHIRCAST_STORE is PostgreSQL's, and asyncpg is missing: pip install 'fhircast-hub[postgresql]'"
-        ) from None
-    return SharedParts(settings.store, store_password(settings), clock)
-
-
-class _Cors(CORSMiddleware):
-    """Starlette's class admits pages of all origins to private networks. This class admits only allowed origins."""
-
-    def preflight_response(self, request_headers: Headers) -> Response:
-        """The answer to a browser's first request (OPTIONS)."""
-        answer = super().preflight_response(request_headers)
-        if not self.is_allowed_origin(request_headers["origin"]):
-            del answer.headers["Access-Control-Allow-Private-Network"]
-        return answer
-
-
-def _with_cors(origins: tuple[str, ...], app: ASGIApp, methods: list[str]) -> CORSMiddleware:
-    """Let pages of these origins send requests to `app`.
-
-    Cookies are never allowed, because only the Authorization header counts (AUT-2). Any header is allowed, because libraries
-    and tracing add headers. A page of the internet may send requests to a hub in its user's own network.
-    """
-    return _Cors(
-        app,
-        allow_origins=origins,
-        allow_methods=methods,
-        allow_headers=["*"],
-        allow_private_network=True,
-        expose_headers=["Retry-After", "WWW-Authenticate", "X-Request-Id"],
-    )

@@ -1,4 +1,4 @@
-"""`fhircast-hub serve | dev | token | check-config | store upgrade`."""
+"""`fhircast-hub serve | dev | token | check-config | topic-hash | store upgrade`."""
 
 from __future__ import annotations
 
@@ -8,28 +8,30 @@ import io
 import json
 import os
 import socket
-import ssl
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
-from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
-import structlog
 import typer
 
 from fhircast_hub import dev as development
-from fhircast_hub.app import Hub, shared_parts
-from fhircast_hub.server import Tls, listen
-from fhircast_hub.server import serve as serve_on
-from fhircast_hub.settings.serving import require_all, require_workers
-from fhircast_hub.settings.settings import Settings, SettingsError, load
+from fhircast_hub.hashes import keyed_hash, lines_of
+from fhircast_hub.reloading import Reloading
+from fhircast_hub.settings.errors import Mistake, SettingsError
+from fhircast_hub.settings.reading import Reading, load, read
+from fhircast_hub.settings.serving import check_serving, check_tls, check_workers
+from fhircast_hub.settings.settings import Settings
 from fhircast_hub.settings.types import mask
+from fhircast_hub.signals import hold_hangup
+from fhircast_hub.stores import shared_parts
 from fhircast_hub.telemetry.logs import configure_logging
-from fhircast_hub.workers import REFUSED, NoFolderError, Worker, Workers
+from fhircast_hub.versions import versions
 
-_log = structlog.get_logger()
+if TYPE_CHECKING:
+    from fhircast_hub.online.finding import Finding
 
 #: Errors of output: a full disk or quota, a closed pipe, a closed terminal.
 _OUTPUT_ERRORS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EPIPE, errno.EIO))
@@ -41,14 +43,20 @@ app.add_typer(store, name="store")
 
 def _print_version(given: bool) -> None:
     if given:
-        print(f"fhircast-hub {version('fhircast-hub')}")
+        print(versions())
         raise typer.Exit
 
 
 @app.callback()
 def _options(
     _: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the versions of hub, Python and the stores' libraries.",
+            callback=_print_version,
+            is_eager=True,
+        ),
     ] = False,
 ) -> None:
     """A FHIRcast hub."""
@@ -57,29 +65,39 @@ def _options(
 Config = Annotated[
     Path | None, typer.Option(help="TOML file with settings. The environment (FHIRCAST_*) wins over the file.")
 ]
+Certificate = Annotated[
+    Path | None, typer.Option(help="PEM file with the certificate and its chain. The hub serves TLS.")
+]
+Key = Annotated[Path | None, typer.Option(help="PEM file with the key.")]
 
 
 @app.command()
 def serve(
     config: Config = None,
-    ssl_certfile: Annotated[
-        Path | None, typer.Option(help="PEM file with the certificate and its chain. The hub serves TLS.")
-    ] = None,
-    ssl_keyfile: Annotated[Path | None, typer.Option(help="PEM file with the key.")] = None,
+    ssl_certfile: Certificate = None,
+    ssl_keyfile: Key = None,
     workers: Annotated[
         int, typer.Option(help="So many processes serve the port. Several need a store on PostgreSQL.")
     ] = 1,
 ) -> None:
-    """Run the hub."""
-    settings = _settings(config)
+    """Run the hub. SIGHUP reads the settings again: issuers, the log's level and form, and the certificate."""
+    hold_hangup()  # where main() of __main__ was not the door
     try:
-        require_all(settings)
-        if workers != 1:
-            _run_workers(workers, settings, ssl_certfile, ssl_keyfile)
+        reading = _for_serving(read(config, os.environ), ssl_certfile, ssl_keyfile)
+        settings = reading.also(check_workers(reading.settings, workers)).right()
+        reloading = Reloading(lambda: _for_serving(read(config, os.environ), None, None).right(), settings)
+        # These take a second, for which no refusal waits.
+        from fhircast_hub.app import Hub
+        from fhircast_hub.server import Tls
+        from fhircast_hub.starting import listen_on, run, run_workers
+
+        tls = Tls(ssl_certfile, ssl_keyfile) if ssl_certfile and ssl_keyfile else None
+        if workers > 1:
+            raise typer.Exit(run_workers(workers, reloading, tls))
         hub = Hub(settings)
+        run(hub, settings, listen_on(settings.host, settings.port), tls, reloading)
     except SettingsError as error:
         _refuse(error)
-    _run(hub, settings, _listen(settings.host, settings.port), _tls(ssl_certfile, ssl_keyfile))
 
 
 @app.command()
@@ -93,16 +111,24 @@ def dev(
     ] = False,
 ) -> None:
     """Run a hub for development: a key of its own, loopback only, sessions in memory. INSECURE: not for patients."""
-    settings, issuer, listener = _dev(port, legacy=legacy)
-    hub = Hub(settings, anonymous=issuer.anonymous() if legacy else None)
-    hub.add_root_route("/dev/jwks", issuer.jwks)
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(development.published(issuer, settings.port))
-        except ValueError as error:
-            _refuse(error)
-        print(development.banner(settings.public_url, issuer.token(), settings.port, legacy=legacy), flush=True)
-        _run(hub, settings, listener)
+    from fhircast_hub.app import Hub
+    from fhircast_hub.starting import listen_on, run
+
+    try:
+        settings, issuer, listener = _dev(port, listen_on, legacy=legacy)
+        hub = Hub(settings, anonymous=issuer.anonymous() if legacy else None)
+        hub.add_root_route("/dev/jwks", issuer.jwks)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(development.published(issuer, settings.port))
+            except ValueError as error:
+                _refuse(error)
+            console = issuer.console_link() if settings.console else ""
+            url, token = settings.public_url, issuer.token()
+            print(development.banner(url, token, settings.port, legacy=legacy, console=console), flush=True)
+            run(hub, settings, listener)
+    except SettingsError as error:
+        _refuse(error)
 
 
 @app.command()
@@ -125,22 +151,60 @@ def token(
 
 
 @app.command()
-def check_config(config: Config = None) -> None:
+def check_config(
+    config: Config = None,
+    ssl_certfile: Certificate = None,
+    ssl_keyfile: Key = None,
+    online: Annotated[
+        bool, typer.Option("--online", help="Also ask issuers, store and audit trail, each in a line on stderr.")
+    ] = False,
+    callback: Annotated[
+        list[str] | None, typer.Option(help="With --online: a URL. Tell whether the hub would post there.")
+    ] = None,
+) -> None:
     """Print the effective settings with their sources. Secrets are masked. Exit code 2 if a setting is wrong.
 
-    Of a PostgreSQL store, ask the database which failures accepted events survive, and print the answer to stderr.
+    Lines on stderr tell of certificates, realms and secret files. Of a PostgreSQL store, ask the database for its tables, and
+    which failures accepted events survive. A line begins with ok, note, warning or FAILED. The exit code is 1 if a check fails.
     """
-    settings = _settings(config)
-    is_unicode = getattr(sys.stdout, "encoding", "").lower().startswith("utf")
-    print(json.dumps(settings.masked(), indent=2, ensure_ascii=not is_unicode))
+    reading = read(config, os.environ)
+    if not reading.lines:
+        is_unicode = getattr(sys.stdout, "encoding", "").lower().startswith("utf")
+        print(json.dumps(reading.settings.masked(), indent=2, ensure_ascii=not is_unicode))
     try:
-        require_all(settings)
-        if (parts := shared_parts(settings, time.time)) is not None:
-            print(f"FHIRCAST_STORE: {asyncio.run(parts.promise())}", file=sys.stderr)
+        reading = _for_serving(reading, ssl_certfile, ssl_keyfile)
+        settings = reading.also([Mistake("--callback needs --online")] if callback and not online else []).right()
+        parts = shared_parts(settings, time.time)
     except SettingsError as error:
         _refuse(error)
-    except ValueError as error:
-        _refuse(ValueError(f"FHIRCAST_STORE: {error}"))
+    from fhircast_hub.online.alone import check_alone
+    from fhircast_hub.online.places import check_database
+    from fhircast_hub.online.run import check_online
+
+    is_ok = _tell(check_alone(settings, ssl_certfile, ssl_keyfile))
+    if online:
+        configure_logging(level="critical")  # each line says what the log would
+        is_ok &= _tell(asyncio.run(check_online(settings, callback or [], parts.look if parts else None)))
+    elif parts is not None:
+        is_ok &= _tell(asyncio.run(check_database(settings, parts.look)))
+    if not is_ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def topic_hash(
+    topic: Annotated[
+        str, typer.Argument(help="A hub.topic, or any text. -: each line of stdin, shown behind its hash.")
+    ],
+    config: Config = None,
+) -> None:
+    """Print the hash by which the hub's log lines name a topic. The hub may run meanwhile."""
+    settings = _settings(config)
+    try:
+        for line in lines_of(topic, sys.stdin, keyed_hash(settings, lambda: shared_parts(settings, time.time))):
+            print(line)
+    except (SettingsError, ValueError) as error:
+        _refuse(error)
 
 
 @store.command()
@@ -156,12 +220,25 @@ def upgrade(
     try:
         parts = shared_parts(settings, time.time)
         if parts is None:
-            raise SettingsError(f"FHIRCAST_STORE must be a postgresql:// URL, not {mask(settings.store)!r}")
+            not_shared = f"not {mask(settings.store)!r}{settings.hint('store')}"
+            raise SettingsError(f"FHIRCAST_STORE must be a postgresql:// URL, {not_shared}")
         print(asyncio.run(parts.upgrade(grant)))
     except SettingsError as error:
         _refuse(error)
     except ValueError as error:
         _refuse(ValueError(f"FHIRCAST_STORE: {error}"))
+
+
+def _tell(findings: list[Finding]) -> bool:
+    """Print the findings. Returns whether none of them failed."""
+    for finding in findings:
+        print(finding, file=sys.stderr)
+    return all(finding.is_ok for finding in findings)
+
+
+def _for_serving(reading: Reading, certificate: Path | None, key: Path | None) -> Reading:
+    """With all for which `serve` could not work."""
+    return reading.also(check_serving(reading.settings)).also(check_tls(reading.settings, certificate, key))
 
 
 def _settings(config: Path | None) -> Settings:
@@ -171,96 +248,28 @@ def _settings(config: Path | None) -> Settings:
         _refuse(error)
 
 
-def _dev(port: int | None, *, legacy: bool) -> tuple[Settings, development.DevIssuer, socket.socket]:
-    """The settings of a dev hub, its issuer, and its listening socket.
+def _dev(
+    port: int | None, listen_on: Callable[[str, int], socket.socket], *, legacy: bool
+) -> tuple[Settings, development.DevIssuer, socket.socket]:
+    """The settings of a dev hub, its issuer, and its listening socket. Raises SettingsError.
 
     For port 0, the socket comes first: settings and issuer contain the port that it got.
     """
     listener: socket.socket | None = None
     try:
         environ, issuer = development.environment(os.environ, port, legacy=legacy)
-        if environ["FHIRCAST_PORT"] == "0":
-            listener = _listen(environ["FHIRCAST_HOST"], 0)
-            environ, issuer = development.environment(os.environ, listener.getsockname()[1], legacy=legacy)
-        settings = load(None, environ)
-    except (SettingsError, ValueError) as error:
-        _refuse(error)
-    return settings, issuer, listener or _listen(settings.host, settings.port)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+    if environ["FHIRCAST_PORT"] == "0":
+        listener = listen_on(environ["FHIRCAST_HOST"], 0)
+        environ, issuer = development.environment(os.environ, listener.getsockname()[1], legacy=legacy)
+    settings = load(None, environ)
+    return settings, issuer, listener or listen_on(settings.host, settings.port)
 
 
 def _refuse(error: Exception) -> NoReturn:
     print(error, file=sys.stderr)
-    raise typer.Exit(2)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        return listen(host, port)
-    except OSError as error:
-        _refuse(ValueError(f"FHIRCAST_HOST, FHIRCAST_PORT: cannot listen on {host} {port}: {error.strerror or error}"))
-
-
-def _tls(certificate: Path | None, key: Path | None) -> Tls | None:
-    """The files, if usable; checked before the hub starts. A key with a passphrase is refused: nobody can be asked for it."""
-    if certificate is None and key is None:
-        return None
-    if certificate is None or key is None:
-        _refuse(ValueError("--ssl-certfile and --ssl-keyfile must be given together"))
-    try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, password="")
-    except OSError as error:  # ssl.SSLError is one
-        _refuse(
-            ValueError(f"--ssl-certfile and --ssl-keyfile must be a certificate and its key: {error.strerror or error}")
-        )
-    return Tls(certificate, key)
-
-
-def _run(hub: Hub, settings: Settings, listener: socket.socket, tls: Tls | None = None) -> NoReturn:
-    _begin_log(settings, listener)
-    if not serve_on(hub, listener, tls):
-        _refuse(ValueError(_failure(hub)))
-    raise typer.Exit(0)
-
-
-def _begin_log(settings: Settings, listener: socket.socket, workers: int = 1) -> None:
-    configure_logging(settings.log_format, settings.log_level)
-    if settings.allow_insecure:
-        _log.warning("insecure", reason="FHIRCAST_ALLOW_INSECURE is set: tokens and patients may travel unencrypted")
-    fields = {"host": settings.host, "port": listener.getsockname()[1], "store": mask(settings.store)}
-    _log.info("starting", hub_url=settings.public_url, **fields, **({"count": workers} if workers > 1 else {}))
-
-
-def _failure(hub: Hub) -> str:
-    return hub.failure or "the hub did not start; the log has the reason"
-
-
-def _run_workers(workers: int, settings: Settings, certificate: Path | None, key: Path | None) -> NoReturn:
-    """Raises SettingsError where these settings are not for several workers."""
-    if workers < 1:
-        _refuse(ValueError(f"--workers must be a number of processes from 1 on, not {workers}"))
-    require_workers(settings)
-    if not settings.max_bytes:  # each worker may come to hold all sessions
-        settings = settings.model_copy(update={"max_bytes": settings.all_bytes // workers})
-    shared_parts(settings, time.time)  # imports what the workers then have in common
-    listener, tls = _listen(settings.host, settings.port), _tls(certificate, key)
-
-    def work(worker: Worker) -> int:
-        configure_logging(settings.log_format, settings.log_level, worker.number)
-        hub = Hub(settings, worker=worker)
-        if serve_on(hub, listener, tls, worker):
-            return 0
-        if worker.is_later:  # said again and again, while others serve
-            _log.error("worker cannot start", reason=_failure(hub))
-        else:
-            print(_failure(hub), file=sys.stderr)
-        return REFUSED
-
-    _begin_log(settings, listener, workers)
-    try:
-        code = Workers(workers, listener, work).run()
-    except NoFolderError as error:
-        _refuse(ValueError(f"--workers: {error}"))
-    raise typer.Exit(code)
+    raise typer.Exit(error.code if isinstance(error, SettingsError) else 2)
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
 from fhircast_hub.core.access.principal import Principal
-from fhircast_hub.core.access.scopes import Scopes
+from fhircast_hub.core.access.scopes import CONSOLE_WRITE, Scopes
 
 AUDIENCE = "fhircast-hub-dev"
 #: The default user of tokens, and the user of requests without a token (`dev --legacy`).
@@ -69,7 +69,12 @@ class DevIssuer(msgspec.Struct, frozen=True):
             claims["hub.topic"] = topic
         return jwt.encode(claims, self.key, "ES256", {"kid": "dev"})
 
-    def jwks(self) -> dict[str, Any]:
+    def console_link(self) -> str:
+        """The URL of the operator's console, with a token for it in the fragment, which no server is sent (CSL-12)."""
+        origin = self.issuer.removesuffix("/dev").replace("//127.0.0.1:", "//localhost:")
+        return f"{origin}/console#token={self.token(user='operator', scope=CONSOLE_WRITE, client='console')}"
+
+    async def jwks(self) -> dict[str, Any]:
         """The key set with the public key, as the hub fetches it."""
         public = serialization.load_pem_private_key(self.key.encode(), None).public_key()
         assert isinstance(public, ec.EllipticCurvePublicKey)
@@ -111,6 +116,7 @@ def _defaults(host: str, port: str, *, legacy: bool) -> dict[str, str]:
         "FHIRCAST_RATE_LIMIT_TOKEN": "0",
         "FHIRCAST_RATE_LIMIT_ADDRESS": "0",
         "FHIRCAST_LOG_FORMAT": "console",
+        "FHIRCAST_CONSOLE": "true",
     }
 
 
@@ -207,24 +213,24 @@ _EVENT = {
 }
 _COMMANDS = (
     "# Subscribe to the topic `demo`; the answer contains a WebSocket endpoint:",
-    'curl -s $HUB -H "Authorization: Bearer $TOKEN" -d hub.channel.type=websocket -d hub.mode=subscribe \\',
+    'curl -sS $HUB -H "Authorization: Bearer $TOKEN" -d hub.channel.type=websocket -d hub.mode=subscribe \\',
     "  -d hub.topic=demo -d hub.events=Patient-open,Patient-close",
     "# Follow the topic (in another terminal):",
     "websockets ENDPOINT",
     "# Open a patient:",
-    'curl -si $HUB -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" -d @- <<END',
+    'curl -sSi $HUB -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" -d @- <<END',
     json.dumps(_EVENT),
     "END",
     "# Read the current context:",
-    'curl -s $HUB/demo -H "Authorization: Bearer $TOKEN"',
+    'curl -sS $HUB/demo -H "Authorization: Bearer $TOKEN"',
     "",
     "# For `fhircast check` and `fhircast listen` of the client library:",
     "export FHIRCAST_HUB=$HUB FHIRCAST_TOPIC=demo FHIRCAST_TOKEN=$TOKEN",
 )
 
 
-def banner(hub_url: str, token: str, port: int, *, legacy: bool) -> str:
-    """The text printed at the start: commands to paste into a shell."""
+def banner(hub_url: str, token: str, port: int, *, legacy: bool, console: str = "") -> str:
+    """The text printed at the start: commands to paste into a shell. `console`: the console's URL. "": there is no console."""
     lines = [
         "INSECURE: a development hub, for this machine only. It trusts a key that it has just made. Not for patients.",
         *(
@@ -240,5 +246,6 @@ def banner(hub_url: str, token: str, port: int, *, legacy: bool) -> str:
         "",
         f"Another token: fhircast-hub token --port {port} --user clinician-2 --scope 'fhircast/*.read'",
         "A restarted hub has a new key, and accepts new tokens only.",
+        *(["", f"console   {console}"] if console else []),
     ]
     return "\n".join(lines)

@@ -1,10 +1,11 @@
-"""The hub as a process: uvicorn, which a signal stops in order, with exit code 0 (OPS-3)."""
+"""The hub as a process: uvicorn. SIGTERM stops it in order, with exit code 0 (OPS-3). SIGHUP reads the settings again (OPS-20)."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import ctypes
+import fcntl
 import functools
 import gc
 import os
@@ -12,22 +13,32 @@ import random
 import resource
 import signal
 import socket
+import ssl
+import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, cast
 
+import structlog
 import uvicorn
 
 from fhircast_hub.app import Hub
 from fhircast_hub.budgets.table import ACCEPTED, STALLED
 from fhircast_hub.http.connections import HttpContext
 from fhircast_hub.http.protocol import HttpProtocol
+from fhircast_hub.reloading import Reloading
+from fhircast_hub.signals import hold_hangup, let_hangup
+from fhircast_hub.versions import VERSION
 from fhircast_hub.workers import Worker
+
+_log = structlog.get_logger()
 
 #: Seconds that requests and sockets have to end. Then they are cut.
 GRACE_SECONDS = 6
 #: The same of a worker, which may be told to end some seconds after the others.
 WORKER_GRACE_SECONDS = 4
+#: Seconds between two looks for connections that may be cut, while the server stops.
+CUT_EVERY = 0.05
 #: On every answer: browsers do not guess another type.
 _NOSNIFF = ("X-Content-Type-Options", "nosniff")
 #: On every answer of a hub that serves TLS: for a year, browsers do not come back without TLS (RFC 6797).
@@ -45,6 +56,17 @@ COLLECTOR = (10_000, 20, 20)
 BACKLOG = 4096
 
 
+class Ending(Protocol):
+    """A connection, while the server stops."""
+
+    def ending(self, seconds: float) -> asyncio.Transport | None:
+        """The transport, if nothing more is to be written. None: an answer or a close is not written yet.
+
+        `seconds`: since the stop began. A WebSocket's peer has some of them to answer the close.
+        """
+        ...
+
+
 class Server(uvicorn.Server):
     """uvicorn's server without its last step: uvicorn raises the signal again, which would set the exit code.
 
@@ -57,6 +79,10 @@ class Server(uvicorn.Server):
         self._bell: Bell | None = None
         #: Called when the server serves.
         self.on_start: Callable[[], None] = _nothing
+        #: Called when the server begins to stop.
+        self.on_stop: Callable[[], None] = _nothing
+        #: Called at SIGHUP. None: the signal has its usual effect.
+        self.on_hangup: Callable[[], None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to serve."""
@@ -78,7 +104,21 @@ class Server(uvicorn.Server):
         """Stop to serve."""
         if self._bell:
             self._bell.close()
+        self.on_stop()
+        cutting = asyncio.get_running_loop().create_task(self._cut_ending())
         await super().shutdown(sockets)
+        cutting.cancel()
+
+    async def _cut_ending(self) -> None:
+        """Cut connections whose peers have received all. A TLS connection would wait for the peer's end (close_notify)."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while True:
+            await asyncio.sleep(CUT_EVERY)
+            for each in list(self.server_state.connections):
+                transport = cast(Ending, each).ending(loop.time() - began)
+                if transport is not None and _is_received(transport):
+                    transport.abort()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -88,7 +128,12 @@ class Server(uvicorn.Server):
             loop.add_signal_handler(number, self.handle_exit, number, None)
         if self._worker:
             loop.add_reader(self._worker.parent, self._end_alone, self._worker.parent)
+        if self.on_hangup:
+            loop.add_signal_handler(signal.SIGHUP, self.on_hangup)
+            let_hangup()
         yield
+        if self.on_hangup:
+            hold_hangup()  # the loop gives the signal up when it closes, and the process has lines to write then
 
     def _end_alone(self, parent: int) -> None:
         """The first process has ended, which never writes: the descriptor is at its end."""
@@ -119,6 +164,16 @@ class Bell:
         """Wait no more."""
         self._loop.remove_reader(self._listener.fileno())
         self._listener.close()
+
+
+def _is_received(transport: asyncio.Transport) -> bool:
+    """Whether the peer's machine has acknowledged all bytes that were written. False where the system does not know."""
+    if transport.get_write_buffer_size():
+        return False
+    with contextlib.suppress(OSError):  # macOS knows no such request
+        left = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        return not any(left)
+    return False
 
 
 def _nothing() -> None:
@@ -153,7 +208,9 @@ def make_server(hub: Hub, tls: Tls | None = None, worker: Worker | None = None) 
         timeout_keep_alive=int(STALLED.most),  # then the rest of KEEP_ALIVE_SECONDS follows
         timeout_graceful_shutdown=WORKER_GRACE_SECONDS if worker else GRACE_SECONDS,
     )
-    return Server(config, worker)
+    server = Server(config, worker)
+    server.on_stop = hub.begin_stop
+    return server
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -162,10 +219,45 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.create_server(address[:2], family=family, backlog=BACKLOG)
 
 
+def _check_files(tls: Tls) -> None:
+    """Raise OSError (or its ssl.SSLError) for files that cannot be used. A key with a passphrase is refused: nobody can be asked."""
+    ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(tls.certificate, tls.key, password="")
+
+
+def _reload(server: Server, hub: Hub, tls: Tls | None, reloading: Reloading, worker: Worker | None) -> None:
+    """Read the settings and the certificate again. The log tells what cannot be used, and that stays as it is."""
+    if server.should_exit:
+        return
+    try:
+        reloading.reload(hub.reload, worker.number if worker else None)
+        if tls and server.config.ssl:
+            _renew(server.config.ssl, tls)
+    except Exception as error:  # the hub goes on, whatever the files hold
+        _log.error("settings not reloaded", exc_info=error)
+
+
+def _renew(context: ssl.SSLContext, tls: Tls) -> None:
+    """Let new connections have the certificate that is now in the files."""
+    try:
+        _check_files(tls)  # a failure amid the next line would leave a certificate without its key
+        context.load_cert_chain(tls.certificate, tls.key)
+    except OSError as error:
+        _log.error("certificate not reloaded", reason=error.strerror or str(error))
+    else:
+        _log.info("certificate reloaded")
+
+
 def _give_memory_back() -> None:
     """Make glibc return freed large allocations to the system. By default, each of them raises glibc's threshold."""
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
+
+
+def _begin(listener: socket.socket, tls: Tls | None) -> None:
+    """The hub serves."""
+    _spare_collector()
+    host, port, *_ = listener.getsockname()
+    _log.info("listening", host=host, port=port, tls=tls is not None, version=VERSION)
 
 
 def _spare_collector() -> None:
@@ -174,12 +266,23 @@ def _spare_collector() -> None:
     gc.freeze()
 
 
-def serve(hub: Hub, listener: socket.socket, tls: Tls | None = None, worker: Worker | None = None) -> bool:
-    """Run the hub until a signal stops it, or the end of the process that started `worker`. Returns False if the hub could not start."""
+def serve(
+    hub: Hub,
+    listener: socket.socket,
+    tls: Tls | None = None,
+    worker: Worker | None = None,
+    reloading: Reloading | None = None,
+) -> bool:
+    """Run the hub until a signal stops it, or the end of the process that started `worker`. Returns False if the hub could not start.
+
+    `reloading` reads the settings again at SIGHUP. None: the signal has its usual effect.
+    """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each connection needs a file descriptor
     server = make_server(hub, tls, worker)
-    server.on_start = _spare_collector
+    server.on_start = functools.partial(_begin, listener, tls)
+    if reloading:
+        server.on_hangup = functools.partial(_reload, server, hub, tls, reloading, worker)
     _give_memory_back()
     gc.set_threshold(*COLLECTOR)
     try:
@@ -188,4 +291,6 @@ def serve(hub: Hub, listener: socket.socket, tls: Tls | None = None, worker: Wor
         server.run([listener, *(listener.dup() for _ in range(listeners - 1))])
     except SystemExit:  # uvicorn has logged a failure
         return False
+    if server.started:
+        _log.info("stopped", version=VERSION)
     return server.started

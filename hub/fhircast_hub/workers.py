@@ -22,6 +22,8 @@ from typing import NamedTuple, NoReturn
 
 import structlog
 
+from fhircast_hub.signals import hold_hangup, let_hangup
+
 #: Seconds after which a worker that dies counts as one that worked: it is started at once.
 WORKED_SECONDS = 60.0
 #: Seconds between the death of a worker and its start, at most.
@@ -36,8 +38,12 @@ FIRST_SECONDS = 30.0
 KILLED = 1
 #: The exit code of a worker that cannot start. The first worker says why by one line on stderr, a later one in the log.
 REFUSED = 2
+#: The exit code of a worker that cannot start now, and may later. No worker that dies by itself has this code.
+NOT_NOW = 75
+#: What the workers' exit code is then.
+_ENDS = {REFUSED: REFUSED, NOT_NOW: 1}
 
-_HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+_HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP)
 _log = structlog.get_logger()
 
 
@@ -112,10 +118,15 @@ class _Place:
 
 
 class Workers:
-    """So many processes that run `work`, whose result is the exit code. `listener`: closed when the last is told to end."""
+    """So many processes that run `work`, whose result is the exit code. `listener`: closed when the last is told to end.
 
-    def __init__(self, count: int, listener: socket.socket, work: Callable[[Worker], int]) -> None:
-        self._count, self._listener, self._work = count, listener, work
+    `reload` is called at SIGHUP, before the workers get the signal.
+    """
+
+    def __init__(
+        self, count: int, listener: socket.socket, work: Callable[[Worker], int], reload: Callable[[], None]
+    ) -> None:
+        self._count, self._listener, self._work, self._reload = count, listener, work, reload
         # dup() gives the copy this timeout, and so all copies: they are one socket. Without a timeout of 0, a worker that starts
         # would make the others wait in accept().
         listener.setblocking(False)
@@ -125,8 +136,10 @@ class Workers:
         self._stops, self._stopped_at = 0, 0.0
         #: Whether a worker has served.
         self._served = False
-        #: Whether the first worker has refused to start, and whether the log says that it does not serve yet.
-        self._refused = self._is_late = False
+        #: The exit code, where the first worker has refused to start.
+        self._refused = 0
+        #: Whether the log says that the first worker does not serve yet.
+        self._is_late = False
         #: What signals write to, and what wakes the process.
         self._wake, self._woken = socket.socketpair()
         #: A pipe that nobody writes to. The first process alone holds the end for writing.
@@ -140,7 +153,7 @@ class Workers:
         os.close(self._alive)
 
     def run(self) -> int:
-        """Run the workers until a signal ends all of them. The exit code: 0, KILLED, or REFUSED where the first cannot start.
+        """Run the workers until a signal ends all of them. The exit code: 0, KILLED, or that of a first worker that cannot start.
 
         The second worker starts when the first one serves. So a refusal is printed once, and one worker makes the tables.
         Raises NoFolderError where no temporary folder can be made.
@@ -158,7 +171,7 @@ class Workers:
                 self._wait()
                 self._reap()
                 self._warn()
-        return REFUSED if self._refused else KILLED if any(place.killed for place in self._places) else 0
+        return self._refused or (KILLED if any(place.killed for place in self._places) else 0)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -167,9 +180,11 @@ class Workers:
             end.setblocking(False)
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         before = {number: signal.signal(number, lambda *_: None) for number in _HANDLED}
+        let_hangup()
         try:
             yield
         finally:
+            hold_hangup()  # the process has lines to write
             signal.set_wakeup_fd(-1)
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -190,7 +205,7 @@ class Workers:
                 except OSError as error:  # of memory, processes or descriptors
                     place.began = time.monotonic()  # else this is taken for the end of a worker that worked
                     place.end()
-                    _log.error("worker cannot be started", worker=place.number, exc_info=error)
+                    _log.error("no process for a worker", worker=place.number, exc_info=error)
 
     def _fork(self, place: _Place) -> None:
         ready, writer = os.pipe()
@@ -219,7 +234,8 @@ class Workers:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the first process
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, {*mask, signal.SIGHUP})  # waits until the server can take it
             self._wake.close()
             self._woken.close()
             os.close(self._alive)
@@ -294,7 +310,13 @@ class Workers:
                 starting[each].close()
 
     def _take_signals(self) -> None:
-        stops = [number for number in self._woken.recv(4096) if number != signal.SIGCHLD]
+        came = self._woken.recv(4096)
+        if signal.SIGHUP in came and not self._stops:
+            self._reload()
+            for place in self._places:
+                if place.pid:
+                    self._kill(place, signal.SIGHUP)
+        stops = [number for number in came if number not in (signal.SIGCHLD, signal.SIGHUP)]
         if stops and not self._stops:
             self._stopped_at = time.monotonic()
         self._stops += len(stops)
@@ -311,8 +333,8 @@ class Workers:
             place.end()
             if self._stops:
                 _log.info("worker ended", worker=place.number, pid=pid)
-            elif code == REFUSED and not self._served:
-                self._refused = True
+            elif code in _ENDS and not self._served:
+                self._refused = _ENDS[code]
             else:
                 how = {"signal": -code} if code < 0 else {"code": code}
                 _log.error("worker died", worker=place.number, pid=pid, seconds=pause(place.deaths), **how)

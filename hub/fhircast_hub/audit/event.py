@@ -1,13 +1,13 @@
 """Makes the AuditEvents (FHIR R4B) of the audit trail, in IHE's Basic Audit Log Patterns (AUD-1). audit/sink.py writes them.
 
-An entry names the act, its user, client and patients, its outcome and time. Patient references and user names go to the audit
-sink only, never to a log.
+An entry names the act, its user, client, patients and topic, its outcome and time. Patient references, user names and topics go
+to the audit sink only, never to a log.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -22,6 +22,8 @@ _ENTITY_TYPE = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
 _ROLE = "http://terminology.hl7.org/CodeSystem/object-role"
 _NETWORK_IP, _NETWORK_URI = "2", "5"
 _FHIRCAST = "urn:fhircast-hub:audit"
+#: System of a topic, and type of the detail with the topic's hash (AUD-8).
+TOPIC, TOPIC_HASH = "urn:fhircast-hub:topic", "urn:fhircast-hub:topic-hash"
 _BALP = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
 
 
@@ -50,7 +52,7 @@ class AuditEntry(msgspec.Struct, frozen=True):
     act: Act
     #: Epoch seconds.
     at: float
-    #: A keyed hash of the topic.
+    #: hub.topic in the clear. "": the request was refused before its topic was read.
     topic: str = ""
     issuer: str = ""
     user: str = ""
@@ -67,8 +69,11 @@ class AuditEntry(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-def make_audit_event(entry: AuditEntry, hub_url: str) -> bytes:
-    """The AuditEvent of an entry, as JSON on one line. `hub_url` identifies the hub."""
+def make_audit_event(entry: AuditEntry, hub_url: str, log_hash: Callable[[str], str]) -> bytes:
+    """The AuditEvent of an entry, as JSON on one line. `hub_url` identifies the hub.
+
+    `log_hash` makes the hash by which log lines name a topic.
+    """
     act, pattern = entry.act, _pattern(entry)
     resource: dict[str, object] = {
         "resourceType": "AuditEvent",
@@ -85,7 +90,7 @@ def make_audit_event(entry: AuditEntry, hub_url: str) -> bytes:
         **({"outcomeDesc": entry.reason} if entry.reason else {}),
         "agent": _agents(entry, hub_url),
         "source": {"observer": {"identifier": {"value": hub_url}}},
-        "entity": _entities(entry),
+        "entity": [*map(_patient, entry.patients), _session(entry.topic, log_hash)],
     }
     return encode(resource)
 
@@ -139,23 +144,27 @@ def _who(issuer: str, name: str) -> dict[str, object]:
     return {"identifier": {**({"system": issuer} if issuer else {}), "value": name}}
 
 
-def _entities(entry: AuditEntry) -> list[dict[str, object]]:
-    entities: list[dict[str, object]] = [
-        {
-            "what": {"reference": patient},
-            "type": {"system": _ENTITY_TYPE, "code": "1", "display": "Person"},
-            "role": {"system": _ROLE, "code": "1", "display": "Patient"},
+def _patient(reference: str) -> dict[str, object]:
+    return {
+        "what": {"reference": reference},
+        "type": {"system": _ENTITY_TYPE, "code": "1", "display": "Person"},
+        "role": {"system": _ROLE, "code": "1", "display": "Patient"},
+    }
+
+
+def _session(topic: str, log_hash: Callable[[str], str]) -> dict[str, object]:
+    """The entity of a session. A Reference has one identifier, so the hash is a detail. "": no topic was read."""
+    session: dict[str, object] = {"what": {"display": "no topic was read"}}
+    if topic:
+        session = {
+            "what": {"identifier": {"system": TOPIC, "value": topic}},
+            "detail": [{"type": TOPIC_HASH, "valueString": log_hash(topic)}],
         }
-        for patient in entry.patients
-    ]
-    entities.append(
-        {
-            "what": {"identifier": {"system": "urn:fhircast-hub:topic", "value": entry.topic or "none"}},
-            "type": {"system": _ENTITY_TYPE, "code": "2", "display": "System Object"},
-            "role": {"system": _ROLE, "code": "4", "display": "Domain Resource"},
-        }
-    )
-    return entities
+    return {
+        **session,
+        "type": {"system": _ENTITY_TYPE, "code": "2", "display": "System Object"},
+        "role": {"system": _ROLE, "code": "4", "display": "Domain Resource"},
+    }
 
 
 def _concept(system: str, code: str, display: str) -> dict[str, object]:

@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -68,6 +69,10 @@ class JsonLinesSink:
         return 0
 
 
+class UnusableToken(Exception):
+    """The file of the bearer token is unusable. The message is for the operator, and has nothing of what is in the file."""
+
+
 class _Response(msgspec.Struct):
     status: str = ""
 
@@ -83,11 +88,15 @@ class _BatchResponse(msgspec.Struct):
 
 
 class FhirServerSink:
-    """A FHIR server with the base URL `base`. Each write is one batch. The caller closes `client`."""
+    """A FHIR server with the base URL `base`. Each write is one batch. The caller closes `client`.
 
-    def __init__(self, base: str, client: httpx.AsyncClient) -> None:
+    `read_token` returns the bearer token, from a file that may change at any time. It raises ValueError for an unusable file.
+    """
+
+    def __init__(self, base: str, client: httpx.AsyncClient, read_token: Callable[[], str] | None = None) -> None:
         self._base = base
         self._client = client
+        self._read_token = read_token
 
     async def write(self, events: list[bytes]) -> int:
         """See Sink. "The success or failure of one [entry] should not affect the success or failure" of another (FHIR, batch)."""
@@ -95,6 +104,8 @@ class FhirServerSink:
         body = b'{"resourceType":"Bundle","type":"batch","entry":[%b]}' % entry
         headers = {"Content-Type": "application/fhir+json", "Accept": "application/fhir+json"}
         headers["Accept-Encoding"] = "identity"
+        if self._read_token is not None:  # each time: tokens are short-lived, and a batch that got 401 is retried
+            headers["Authorization"] = f"Bearer {await _read(self._read_token)}"
         async with (
             asyncio.timeout(ANSWER_SECONDS),
             self._client.stream("POST", self._base, content=body, headers=headers, follow_redirects=False) as answer,
@@ -110,6 +121,14 @@ class FhirServerSink:
         return _refusals(text)
 
 
+async def _read(read_token: Callable[[], str]) -> str:
+    """The token. Raises UnusableToken."""
+    try:
+        return await asyncio.to_thread(read_token)
+    except ValueError as error:
+        raise UnusableToken(f"FHIRCAST_AUDIT_TOKEN_FILE {error}") from None
+
+
 def _refusals(text: bytearray) -> int:
     """The refused entries of a batch-response. 0: the answer cannot be read."""
     try:
@@ -120,11 +139,17 @@ def _refusals(text: bytearray) -> int:
 
 
 class Auditor:
-    """The queue before a sink. `sink` None: entries are dropped. `hub_url` identifies the hub in the AuditEvents."""
+    """The queue before a sink. `sink` None: entries are dropped. `hub_url` identifies the hub in the AuditEvents.
 
-    def __init__(self, sink: Sink | None, hub_url: str, metrics: Metrics | None = None) -> None:
+    `log_hash` makes the hash by which log lines name a topic.
+    """
+
+    def __init__(
+        self, sink: Sink | None, hub_url: str, log_hash: Callable[[str], str], metrics: Metrics | None = None
+    ) -> None:
         self._sink = sink
         self._hub_url = hub_url
+        self._log_hash = log_hash
         self._waiting: deque[AuditEntry] = deque()
         self._wake, self._stop = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -185,9 +210,9 @@ class Auditor:
 
     async def _write(self, sink: Sink, batch: list[AuditEntry]) -> bool:
         try:
-            refused = await sink.write([make_audit_event(entry, self._hub_url) for entry in batch])
+            refused = await sink.write([make_audit_event(entry, self._hub_url, self._log_hash) for entry in batch])
         except Exception as error:  # no error of a sink ends the trail
-            _log.error("audit sink fails", error=type(error).__name__, count=len(self._waiting))
+            _log.error("audit sink fails", error=type(error).__name__, count=len(self._waiting), **_reason(error))
             return False
         for _ in batch:
             self._waiting.popleft()
@@ -205,14 +230,35 @@ class Auditor:
             self._unreported = 0
 
 
-def make_sink(setting: str | None, client: httpx.AsyncClient) -> Sink | None:
-    """The sink of the setting AUDIT: `-` for stdout, `file:///path`, or a FHIR base URL. None: no audit trail."""
+def _reason(error: Exception) -> dict[str, str]:
+    """The field `reason` of a log line, for the errors whose text an operator needs and may see."""
+    match error:
+        case httpx.HTTPStatusError():
+            return {"reason": f"answered {error.response.status_code}"}
+        case UnusableToken():
+            return {"reason": str(error)}
+        case OSError(strerror=str(text)):
+            return {"reason": text}
+    return {}
+
+
+def make_sink(
+    setting: str | None, client: httpx.AsyncClient, read_token: Callable[[], str] | None = None
+) -> Sink | None:
+    """The sink of the setting AUDIT: `-` for stdout, `file:///path`, or a FHIR base URL. None: no audit trail.
+
+    A FHIR server gets the token of `read_token`, see FhirServerSink.
+    """
     if setting is None:
         return None
     if setting == "-":
         return JsonLinesSink(None)
     parts = urlsplit(setting)
-    return JsonLinesSink(Path(unquote(parts.path))) if parts.scheme == "file" else FhirServerSink(setting, client)
+    return (
+        JsonLinesSink(Path(unquote(parts.path)))
+        if parts.scheme == "file"
+        else FhirServerSink(setting, client, read_token)
+    )
 
 
 def _append(path: Path, text: bytes) -> None:

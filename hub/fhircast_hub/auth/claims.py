@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NoReturn, TypeGuard
 
 from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.access.scopes import Scopes
-from fhircast_hub.core.errors import Unauthenticated
+from fhircast_hub.core.errors import HubError, Unauthenticated
 
 #: Seconds that the issuer's clock and the hub's may differ. RFC 7519 section 4.1.4: "some small leeway".
 SKEW_SECONDS = 30.0
@@ -23,6 +24,8 @@ CLIENT_CLAIMS = ("client_id", "azp", "appid", "cid")
 
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
+#: The error for an issuer that is not trusted.
+UNKNOWN_ISSUER = "iss must be an issuer that this hub knows"
 #: The errors for the claim `aud`.
 NO_AUDIENCE = "aud is required: this hub's audience"
 WRONG_AUDIENCE = "aud must have this hub's audience, not another"
@@ -73,7 +76,7 @@ def read_principal(claims: Claims, issuer: Issuer) -> Principal:
         raise Unauthenticated(
             "cnf: the token must be a bearer token, not one that is bound to a key (DPoP or mutual TLS)"
         )
-    client = next((claims[name] for name in CLIENT_CLAIMS if _is_text(claims.get(name))), "")
+    client = client_of(claims)
     topics = _topics(claims)
     user, system = _user_or_system(claims, issuer, client, topics)
     return Principal(
@@ -86,6 +89,21 @@ def read_principal(claims: Claims, issuer: Issuer) -> Principal:
         system=system,
         issuer=issuer.issuer,
     )
+
+
+def client_of(claims: Claims) -> str:
+    """The client's id. "": the claims have none."""
+    return next((claims[name] for name in CLIENT_CLAIMS if _is_text(claims.get(name))), "")
+
+
+@contextmanager
+def about(issuer: Issuer, client: str = "") -> Iterator[None]:
+    """Errors that are raised inside get the issuer's name, and that of the client if the issuer has proved the client."""
+    try:
+        yield
+    except HubError as error:
+        error.issuer, error.client = issuer.issuer, client or error.client
+        raise
 
 
 def _user_or_system(

@@ -6,6 +6,7 @@ Kept by hand: in a library, these three would depend on its defaults.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any
 
@@ -24,9 +25,19 @@ HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
 #: SMART App Launch 2.2, "Conformance", and OpenID Connect Discovery 1.0 section 4: the first with a jwks_uri counts.
 WELL_KNOWN = ("/.well-known/smart-configuration", "/.well-known/openid-configuration")
 
+#: What an application that logs people in needs of a document of discovery.
+LOGIN_ENDPOINTS = ("authorization_endpoint", "token_endpoint")
+
 
 class FetchError(Exception):
     """A document cannot be fetched. The message may be logged: it quotes nothing of the answer."""
+
+
+def fault_of(error: Exception) -> str:
+    """What failed, for log and console: what was answered, or the kind of the error. No error of a library is quoted."""
+    if isinstance(error, FetchError):
+        return str(error)
+    return "did not answer in time" if isinstance(error, TimeoutError) else f"not reached ({type(error).__name__})"
 
 
 def is_secure(url: str, *, allow_insecure: bool = False) -> bool:
@@ -43,31 +54,45 @@ def is_secure(url: str, *, allow_insecure: bool = False) -> bool:
 async def fetch_jwks(issuer: Issuer, client: httpx.AsyncClient, *, allow_insecure: bool = False) -> dict[str, Any]:
     """The issuer's JWK Set (RFC 7517 section 5), unchecked. Raises FetchError."""
     uri = issuer.jwks_uri or await _discover(issuer.issuer, client, allow_insecure)
-    return await _get_object(uri, client, allow_insecure)
+    return await get_object(uri, client, allow_insecure)
 
 
 async def _discover(issuer: str, client: httpx.AsyncClient, allow_insecure: bool) -> str:
-    """The jwks_uri of the first document that has one, and that names this issuer.
+    """The issuer's jwks_uri. Raises FetchError."""
+    document = await discover(issuer, client, ("jwks_uri",), allow_insecure=allow_insecure)
+    return str(document["jwks_uri"])
 
-    Both members are optional in a smart-configuration. OpenID Connect Discovery 1.0 section 4.3: "The issuer value
+
+async def discover(
+    issuer: str, client: httpx.AsyncClient, members: Sequence[str], *, allow_insecure: bool = False
+) -> dict[str, Any]:
+    """The first document that has all of these members as texts, and that names this issuer.
+
+    Raises FetchError, whose cause is the error of the first request where no request was answered.
+
+    All members are optional in a smart-configuration. OpenID Connect Discovery 1.0 section 4.3: "The issuer value
     returned MUST be identical to the Issuer URL that was used". Otherwise another issuer's document could bring its own keys.
     """
-    reasons = []
+    reasons, causes = [], []
     for path in WELL_KNOWN:
         try:
             # OpenID Connect Discovery 1.0 section 4.1: "any terminating / MUST be removed"
-            document = await _get_object(issuer.rstrip("/") + path, client, allow_insecure)
+            document = await get_object(issuer.rstrip("/") + path, client, allow_insecure)
         except FetchError as error:
-            reasons.append(str(error))
+            reasons.append(str(error) if error.__cause__ else f"{path} {error}")
+            causes += [error.__cause__] if error.__cause__ else []
             continue
-        uri = document.get("jwks_uri")
-        if document.get("issuer") == issuer and isinstance(uri, str):
-            return uri
-        reasons.append("without this issuer and a jwks_uri")
-    raise FetchError("discovery: " + ", ".join(reasons))
+        if document.get("issuer") == issuer and all(isinstance(document.get(name), str) for name in members):
+            return document
+        missing = [name for name in members if not isinstance(document.get(name), str)]
+        fault = f"names no {' and no '.join(missing)}" if missing else "is not of this issuer"
+        reasons.append(f"{path} {fault}")
+    # Both documents are at one server: that the server is away is said once.
+    unreached = causes[0] if len(causes) == len(reasons) else None
+    raise FetchError(f"discovery: {', '.join(dict.fromkeys(reasons))}") from unreached
 
 
-async def _get_object(url: str, client: httpx.AsyncClient, allow_insecure: bool) -> dict[str, Any]:
+async def get_object(url: str, client: httpx.AsyncClient, allow_insecure: bool) -> dict[str, Any]:
     if not is_secure(url, allow_insecure=allow_insecure):
         raise FetchError("not an https address")
     try:
@@ -75,7 +100,7 @@ async def _get_object(url: str, client: httpx.AsyncClient, allow_insecure: bool)
         async with client.stream("GET", url, headers=HEADERS, follow_redirects=False) as response:
             document = await read_body(response)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise FetchError(type(error).__name__) from error
+        raise FetchError(fault_of(error)) from error
     try:
         return msgspec.json.decode(document, type=dict[str, Any])
     except (ValueError, RecursionError):

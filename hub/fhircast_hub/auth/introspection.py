@@ -20,11 +20,14 @@ from fhircast_hub.auth.claims import (
     NO_AUDIENCE,
     SKEW_SECONDS,
     WRONG_AUDIENCE,
+    about,
     check_times,
+    client_of,
     read_object,
     read_principal,
 )
-from fhircast_hub.auth.discovery import HEADERS, FetchError, read_body
+from fhircast_hub.auth.discovery import HEADERS, FetchError, fault_of, read_body
+from fhircast_hub.auth.issuer_health import About, IssuerHealth
 from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.errors import Unauthenticated, Unavailable
@@ -44,6 +47,18 @@ ANSWER_SECONDS = 5.0
 OTHER_TYPES = frozenset({"dpop", "pop", "n_a"})
 #: Seconds after which a client may try again while the issuer does not answer.
 RETRY_AFTER = 5
+_CREDENTIALS = "check introspection_client_id and its secret"
+#: What to do where the endpoint is none.
+CHECK_PATH = "check the path of introspection_endpoint"
+#: What to do about an answer of an introspection endpoint, by what `FetchError` says of the answer.
+ADVICE = {
+    "answered 400": f"the server's log has the reason; {_CREDENTIALS}",
+    "answered 401": f"the credentials are wrong or missing; {_CREDENTIALS}",
+    "answered 403": f"this client may not introspect; {_CREDENTIALS}, and its rights at the issuer",
+    "answered 404": f"nothing is there; {CHECK_PATH}",
+    "answered 405": f"the address takes no POST; {CHECK_PATH}",
+    "answered no JSON object": f"this is no introspection endpoint, perhaps a page for people; {CHECK_PATH}",
+}
 
 
 class _Answer(NamedTuple):
@@ -53,6 +68,8 @@ class _Answer(NamedTuple):
     principal: Principal | None
     #: Why the token is invalid. "": it is valid.
     reason: str
+    #: The client of the token. "": the issuer has named none.
+    client: str
     #: When the answer ceases to count, in epoch seconds.
     until: float
 
@@ -63,10 +80,13 @@ class Introspector:
     The caller closes `client`. Raises ValueError for an issuer without introspection_endpoint.
     """
 
-    def __init__(self, issuer: Issuer, client: httpx.AsyncClient, clock: Clock) -> None:
+    def __init__(
+        self, issuer: Issuer, client: httpx.AsyncClient, clock: Clock, health: IssuerHealth | None = None
+    ) -> None:
         if not issuer.introspection_endpoint:
             raise ValueError("the issuer needs an introspection_endpoint")
         self._issuer = issuer
+        self._health = health or IssuerHealth(issuer.issuer, clock)
         self._client = client
         self._clock = clock
         #: Answers by the token's digest, the oldest first.
@@ -77,16 +97,32 @@ class Introspector:
         #: Places for questions about tokens that were valid before, and about others.
         self._known_tokens, self._unknown_tokens = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(AT_ONCE)
 
+    def trust(self, issuer: Issuer) -> None:
+        """Read tokens as this issuer's from now on. Its URL is that of before. Answers remain if they still mean the same."""
+        if _reading(issuer) != _reading(self._issuer):
+            self._valid.clear()
+            self._invalid.clear()
+        self._issuer = issuer
+
+    @property
+    def issuer(self) -> Issuer:
+        """The issuer that is asked."""
+        return self._issuer
+
     async def verify(self, token: str) -> Principal:
         """The bearer of `token`. Raises Unauthenticated, or Unavailable while the issuer does not answer (AUT-16)."""
-        digest = sha256(token.encode(errors="surrogateescape")).digest()
+        digest, issuer = sha256(token.encode(errors="surrogateescape")).digest(), self._issuer
         answer = self._valid.get(digest) or self._invalid.get(digest)
         if answer is None or answer.until <= self._clock():
-            answer = await self._answer(digest, token)
-        if answer.principal is None:
-            raise Unauthenticated(answer.reason)
-        if self._clock() >= answer.principal.expires + SKEW_SECONDS:
-            raise Unauthenticated("exp: the token has expired")
+            with about(issuer):
+                answer = await self._answer(digest, token)
+            if self._issuer is not issuer:  # the settings changed meanwhile
+                return await self.verify(token)
+        with about(issuer, answer.client):
+            if answer.principal is None:
+                raise Unauthenticated(answer.reason)
+            if self._clock() >= answer.principal.expires + SKEW_SECONDS:
+                raise Unauthenticated("exp: the token has expired")
         return answer.principal
 
     def recall(self, token: str) -> Principal | None:
@@ -104,13 +140,15 @@ class Introspector:
 
     async def _answer(self, digest: bytes, token: str) -> _Answer:
         """Ask the issuer. Simultaneous calls for one token share a question."""
+        issuer = self._issuer
         task = self._questions.get(digest)
         if task is None:
             places = self._known_tokens if digest in self._valid else self._unknown_tokens
             task = self._questions[digest] = asyncio.get_running_loop().create_task(self._ask(token, places))
             task.add_done_callback(lambda _: self._questions.pop(digest, None))
         answer = await asyncio.shield(task)
-        self._remember(digest, answer)
+        if issuer is self._issuer:  # otherwise the settings changed meanwhile
+            self._remember(digest, answer)
         return answer
 
     def _remember(self, digest: bytes, answer: _Answer) -> None:
@@ -122,18 +160,24 @@ class Introspector:
             answers.popitem(last=False)
 
     async def _ask(self, token: str, places: asyncio.Semaphore) -> _Answer:
-        until = self._clock() + CACHE_SECONDS
+        until, is_asked = self._clock() + CACHE_SECONDS, False
         try:
             async with asyncio.timeout(ANSWER_SECONDS), places:
-                claims = await self._introspect(token)
-        except (FetchError, httpx.HTTPError, TimeoutError):
+                is_asked = True
+                claims = await self.introspect(token)
+        except (FetchError, httpx.HTTPError, TimeoutError) as error:
+            if is_asked:  # to wait for a place is no failure of the issuer
+                hint = ADVICE.get(str(error))
+                self._health.failed(About.TOKENS, fault_of(error) + (f"; {hint}" if hint else ""))
             raise Unavailable("the issuer cannot be asked about this token", retry_after=RETRY_AFTER) from None
+        self._health.succeeded(About.TOKENS)
+        client = client_of(claims)
         try:
-            return _Answer(self._principal(claims), "", until)
+            return _Answer(self._principal(claims), "", client, until)
         except Unauthenticated as error:
-            return _Answer(None, str(error), until)
+            return _Answer(None, error.logged, client, until)
 
-    async def _introspect(self, token: str) -> dict[str, Any]:
+    async def introspect(self, token: str) -> dict[str, Any]:
         """ "The protected resource calls the introspection endpoint using an HTTP POST request" (RFC 7662 section 2.1)."""
         issuer = self._issuer
         assert issuer.introspection_endpoint is not None
@@ -162,6 +206,12 @@ class Introspector:
             raise Unauthenticated(WRONG_AUDIENCE if audiences else NO_AUDIENCE)
         check_times(claims, self._clock())
         return replace(read_principal(claims, self._issuer), opaque=True)
+
+
+def _reading(issuer: Issuer) -> Issuer:
+    """The issuer without the members that only say how to ask."""
+    asking = ("introspection_endpoint", "introspection_client_id", "introspection_client_secret", "jwks_uri")
+    return replace(issuer, **dict.fromkeys(asking))
 
 
 def is_opaque(token: str) -> bool:

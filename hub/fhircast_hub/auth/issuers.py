@@ -31,6 +31,11 @@ class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     #: The client ids of system clients (AUT-11).
     system_clients: frozenset[str] = frozenset()
 
+    @property
+    def expects_jwts(self) -> bool:
+        """Whether the hub fetches keys before a token needs them. An issuer of opaque tokens may have none to find."""
+        return self.jwks_uri is not None or self.introspection_endpoint is None
+
     def __post_init__(self) -> None:
         if not self.issuer:
             raise ValueError("an issuer needs its URL")

@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 
 import httpx
 import jwt
-import structlog
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import AllowedPublicKeys
 
-from fhircast_hub.auth.discovery import FetchError, fetch_jwks
+from fhircast_hub.auth.discovery import FetchError, fault_of, fetch_jwks
+from fhircast_hub.auth.issuer_health import About, IssuerHealth
 from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.budgets.leaky_bucket import LeakyBucket
 from fhircast_hub.core.errors import Unauthenticated, Unavailable
@@ -59,8 +59,6 @@ _CAN_VERIFY = {
 
 #: Every algorithm that a token may be signed with. RFC 8725 section 3.1: callers "specify a supported set".
 ALGORITHMS = frozenset().union(*_CAN_VERIFY.values())
-
-log = structlog.get_logger()
 
 _T = TypeVar("_T")
 
@@ -120,14 +118,22 @@ def _algorithms(jwk: dict[str, Any]) -> frozenset[str]:
 class KeySet:
     """The current keys of one issuer.
 
-    Nothing is fetched before the first `find`. From then on the keys are refreshed in the background, while the old
+    Nothing is fetched before `start` or the first `find`. From then on the keys are refreshed in the background, while the old
     ones go on working. All callers that wait for the issuer share one fetch.
     """
 
     def __init__(
-        self, issuer: Issuer, client: httpx.AsyncClient, clock: Clock, *, allow_insecure: bool = False
+        self,
+        issuer: Issuer,
+        client: httpx.AsyncClient,
+        clock: Clock,
+        *,
+        allow_insecure: bool = False,
+        health: IssuerHealth | None = None,
     ) -> None:
-        self.issuer = issuer
+        self._issuer = issuer
+        self._health = health or IssuerHealth(issuer.issuer, clock)
+        self._health.keys_at, self._health.keys = None, 0
         self._client = client
         self._clock = clock
         self._allow_insecure = allow_insecure
@@ -144,6 +150,16 @@ class KeySet:
         self._fetched_at = -inf
         self._fetching: asyncio.Task[bool] | None = None
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether there are keys to verify with."""
+        return bool(self._keys)
+
+    def start(self) -> None:
+        """Fetch the keys in the background, before the first token needs them."""
+        if self._keys is None and self._timer is None:
+            self._fetch_soon()
 
     def holds(self, key: Key) -> bool:
         """Whether the issuer still publishes `key`."""
@@ -179,12 +195,18 @@ class KeySet:
         if self._keys is not None and not _within(self._fetched_at, now, due):
             self._fetch_soon()
 
-    async def aclose(self) -> None:
+    def stop(self) -> None:
         """Stop refreshing. Callers that wait for a fetch get Unavailable."""
         if self._timer:
             self._timer.cancel()
-        if fetching := self._fetching:
-            fetching.cancel()
+        if self._fetching:
+            self._fetching.cancel()
+
+    async def aclose(self) -> None:
+        """Stop refreshing, and wait until the fetch under way has ended."""
+        fetching = self._fetching
+        self.stop()
+        if fetching:
             await asyncio.wait({fetching})
 
     def _try(
@@ -252,12 +274,12 @@ class KeySet:
         self._failed = True  # until the fetch has succeeded
         try:
             async with asyncio.timeout(FETCH_SECONDS):
-                document = await fetch_jwks(self.issuer, self._client, allow_insecure=self._allow_insecure)
+                document = await fetch_jwks(self._issuer, self._client, allow_insecure=self._allow_insecure)
             self._replace(read_keys(document))
             self._failed = False
+            self._health.fetched(len(self._in_order))
         except (FetchError, TimeoutError) as error:
-            host = httpx.URL(self.issuer.issuer).host
-            log.warning("issuer_keys_not_fetched", issuer=host, reason=str(error) or "timeout")
+            self._health.failed(About.KEYS, fault_of(error))
         finally:
             self._fetched_at = self._clock()
             self._fetching = None

@@ -15,7 +15,7 @@ import asyncio
 import base64
 import re
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -25,13 +25,17 @@ import jwt
 from fhircast_hub.auth.claims import (
     NO_AUDIENCE,
     SKEW_SECONDS,
+    UNKNOWN_ISSUER,
     WRONG_AUDIENCE,
+    about,
     check_times,
+    client_of,
     kind,
     read_object,
     read_principal,
 )
 from fhircast_hub.auth.discovery import is_secure
+from fhircast_hub.auth.issuer_health import IssuerHealth
 from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.auth.jwks import ALGORITHMS, Key, KeySet
 from fhircast_hub.core.access.principal import Principal
@@ -62,6 +66,13 @@ _REASONS: dict[type[Exception], str] = {
 }
 
 
+class Trusted(NamedTuple):
+    """An issuer whose tokens count."""
+
+    issuer: Issuer
+    keys: KeySet
+
+
 class Verified(NamedTuple):
     """A verified token."""
 
@@ -74,25 +85,63 @@ class Verified(NamedTuple):
 class JwtVerifier:
     """Verifies the JWTs of any number of issuers. A `TokenVerifier`.
 
-    The caller closes `client`. `allow_insecure` lets the hub fetch keys without https. Raises ValueError for an issuer
-    that is given twice, or that is neither on https nor loopback without `allow_insecure` (SEC-4).
+    The caller closes `client`. `allow_insecure` lets the hub fetch keys without https. `health_of` returns what the hub
+    remembers of an issuer. Raises as `trust` does.
     """
 
     def __init__(
-        self, issuers: Iterable[Issuer], client: httpx.AsyncClient, clock: Clock, *, allow_insecure: bool = False
+        self,
+        issuers: Iterable[Issuer],
+        client: httpx.AsyncClient,
+        clock: Clock,
+        *,
+        allow_insecure: bool = False,
+        health_of: Callable[[str], IssuerHealth] | None = None,
     ) -> None:
-        self._clock = clock
-        #: Key sets by issuer.
-        self._issuers: dict[str, KeySet] = {}
+        self._client, self._clock, self._allow_insecure = client, clock, allow_insecure
+        self._health_of = health_of or (lambda issuer: IssuerHealth(issuer, clock))
+        #: By the claim `iss`.
+        self._trusted: dict[str, Trusted] = {}
         #: Verified tokens by digest, the oldest first.
         self._remembered: OrderedDict[bytes, Verified] = OrderedDict()
+        self.trust(issuers)
+
+    def trust(self, issuers: Iterable[Issuer]) -> None:
+        """Trust these issuers from now on, and no others. An issuer with the same jwks_uri as before keeps its keys.
+
+        Verified tokens of issuers that stay as they were remain verified. Raises ValueError, and changes nothing, for an
+        issuer that is given twice. The same holds for one that is neither on https nor loopback without `allow_insecure` (SEC-4).
+        """
+        issuers = tuple(issuers)
+        if len({each.issuer for each in issuers}) < len(issuers):
+            raise ValueError("an issuer is configured twice")
+        for url in (url for each in issuers for url in (each.issuer, each.jwks_uri) if url is not None):
+            if not is_secure(url, allow_insecure=self._allow_insecure):
+                raise ValueError("issuer and jwks_uri must be https URLs")
+        before, self._trusted = self._trusted, {}
         for issuer in issuers:
-            if issuer.issuer in self._issuers:
-                raise ValueError("an issuer is configured twice")
-            for url in (issuer.issuer, issuer.jwks_uri):
-                if url is not None and not is_secure(url, allow_insecure=allow_insecure):
-                    raise ValueError("issuer and jwks_uri must be https URLs")
-            self._issuers[issuer.issuer] = KeySet(issuer, client, clock, allow_insecure=allow_insecure)
+            old = before.get(issuer.issuer)
+            same_keys = old is not None and old.issuer.jwks_uri == issuer.jwks_uri
+            self._trusted[issuer.issuer] = Trusted(issuer, old.keys if old and same_keys else self._key_set(issuer))
+        self._forget([old for name, old in before.items() if self._trusted.get(name) != old])
+
+    def _key_set(self, issuer: Issuer) -> KeySet:
+        health = self._health_of(issuer.issuer)
+        return KeySet(issuer, self._client, self._clock, allow_insecure=self._allow_insecure, health=health)
+
+    def _forget(self, changed: list[Trusted]) -> None:
+        """Forget the tokens of issuers that changed, and stop the key sets that nobody uses any more."""
+        gone = {old.issuer.issuer for old in changed}
+        for digest in [digest for digest, each in self._remembered.items() if each.principal.issuer in gone]:
+            del self._remembered[digest]
+        for old in changed:
+            if all(old.keys is not each.keys for each in self._trusted.values()):
+                old.keys.stop()
+
+    @property
+    def trusted(self) -> list[Trusted]:
+        """The issuers, with their keys."""
+        return list(self._trusted.values())
 
     @property
     def remembered(self) -> int:
@@ -109,11 +158,18 @@ class JwtVerifier:
         if principal := self._recall(digest):
             return principal
         header, claims = _unverified(token)
-        alg, keys = _algorithm(header), self._keys_of(claims)
-        _check_type(header)
-        key, claims = await keys.find(header.get("kid"), alg, lambda key: _signed_with(key, token, keys.issuer))
-        check_times(claims, self._clock())
-        principal = read_principal(claims, keys.issuer)
+        trusted, client = self._issuer_of(claims), client_of(claims)
+        issuer, keys = trusted
+        with about(issuer):
+            alg = _algorithm(header)
+            _check_type(header)
+            kid = header.get("kid")
+            key, claims = await keys.find(kid, alg, lambda key: _signed_with(key, token, issuer, client))
+        if self._trusted.get(issuer.issuer) is not trusted:
+            return await self.verify(token)  # the settings changed meanwhile
+        with about(issuer, client):
+            check_times(claims, self._clock())
+            principal = read_principal(claims, issuer)
         self._remember(digest, Verified(principal, key, keys))
         return principal
 
@@ -128,7 +184,7 @@ class JwtVerifier:
 
     async def aclose(self) -> None:
         """Stop the background refreshes."""
-        await asyncio.gather(*(keys.aclose() for keys in self._issuers.values()))
+        await asyncio.gather(*(each.keys.aclose() for each in self._trusted.values()))
 
     def _recall(self, digest: bytes) -> Principal | None:
         """The bearer of a verified token that is still valid. Nearly every request ends here."""
@@ -147,12 +203,17 @@ class JwtVerifier:
         if len(self._remembered) > MAX_REMEMBERED:
             self._remembered.popitem(last=False)
 
-    def _keys_of(self, claims: dict[str, Any]) -> KeySet:
+    def _issuer_of(self, claims: dict[str, Any]) -> Trusted:
         issuer = claims.get("iss")
-        keys = self._issuers.get(issuer) if isinstance(issuer, str) else None
-        if keys is None:
-            raise Unauthenticated("iss must be an issuer that this hub knows")
-        return keys
+        trusted = self._trusted.get(issuer) if isinstance(issuer, str) else None
+        if trusted is None:
+            raise Unauthenticated(f"{UNKNOWN_ISSUER}{self._near_miss(issuer)}")
+        return trusted
+
+    def _near_miss(self, issuer: object) -> str:
+        """Says that a slash makes the difference: the most frequent mistake in `iss`, and in the settings."""
+        same = isinstance(issuer, str) and any(issuer.rstrip("/") == known.rstrip("/") for known in self._trusted)
+        return ", and this one differs from such an issuer by the slash at its end" if same else ""
 
 
 def _encoded(token: str) -> bytes:
@@ -204,12 +265,15 @@ def _algorithm(header: dict[str, Any]) -> str:
     if not isinstance(alg, str) or not ALG.fullmatch(alg):
         raise Unauthenticated("alg must be an asymmetric algorithm, not a text that names none")
     if alg not in ALGORITHMS:
-        raise Unauthenticated(f"alg must be an asymmetric algorithm, not {alg}")
+        raise Unauthenticated("alg must be an asymmetric algorithm, not …", quoted=alg)
     return alg
 
 
-def _signed_with(key: Key, token: str, issuer: Issuer) -> dict[str, Any] | None:
-    """The claims of a token that `key` signed. None: another key did. Raises Unauthenticated for another issuer or audience."""
+def _signed_with(key: Key, token: str, issuer: Issuer, client: str) -> dict[str, Any] | None:
+    """The claims of a token that `key` signed. None: another key did. Raises Unauthenticated for another issuer or audience.
+
+    `client` is the token's own word, so the error names the client only behind a right signature.
+    """
     try:
         return jwt.decode(
             token,
@@ -222,4 +286,6 @@ def _signed_with(key: Key, token: str, issuer: Issuer) -> dict[str, Any] | None:
     except jwt.InvalidSignatureError:
         return None
     except jwt.PyJWTError as error:
-        raise Unauthenticated(_REASONS.get(type(error), "the token cannot be verified")) from None
+        if reason := _REASONS.get(type(error)):  # pyjwt checks the signature before all of these
+            raise Unauthenticated(reason, client=client) from None
+        raise Unauthenticated("the token cannot be verified") from None

@@ -6,9 +6,10 @@ import asyncio
 import functools
 import time
 from collections import OrderedDict
+from itertools import islice
 
 from fhircast_hub.budgets.leaky_bucket import MAX_HELD, LeakyBucket
-from fhircast_hub.budgets.table import BIG_ANSWERS, BODIES, BODY_BURST, BODY_BYTES, CPU, CPU_BURST, Monotonic
+from fhircast_hub.budgets.table import BIG_ANSWERS, BODIES, BODY_BURST, BODY_BYTES, CPU, CPU_BURST, QUEUED, Monotonic
 from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.errors import TooMany
 
@@ -57,6 +58,17 @@ class Account:
                     "this user's requests have used up the user's share of the hub's time", retry_after=RETRY_AFTER
                 )
             await asyncio.sleep(wait)
+
+    def used(self) -> dict[str, float]:
+        """The used part of each budget, by a name of it. 1: all of it."""
+        now = self._clock()
+        return {
+            "cpu": self._cpu.level(now),
+            "bodyBytes": self._bytes.level(now),
+            "bodies": self.bodies / self._max_bodies,
+            "answers": self.answers / BIG_ANSWERS.most,
+            "queued": self.queued / QUEUED.most,
+        }
 
     def _wait(self) -> float:
         now = self._clock()
@@ -109,3 +121,7 @@ class Accounts:
         else:
             self._held.move_to_end(key)
         return account
+
+    def recent(self, most: int) -> list[tuple[str, str, Account]]:
+        """The accounts that were used last, at most so many, each with realm and Principal.subscriber."""
+        return [(*of, account) for of, account in islice(reversed(self._held.items()), most)]

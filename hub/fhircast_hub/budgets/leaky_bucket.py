@@ -6,6 +6,7 @@ import functools
 import math
 from collections import OrderedDict
 from collections.abc import Hashable
+from itertools import islice
 
 from fhircast_hub.core.errors import TooMany
 
@@ -38,6 +39,10 @@ class LeakyBucket:
         over = self._used - max(0.0, now - self._at) * self._rate - self._burst
         return over / self._rate if over > 0 else 0.0
 
+    def level(self, now: float) -> float:
+        """The part of the burst that is used. 1: all of it, more than 1: beyond the budget."""
+        return max(0.0, self._used - max(0.0, now - self._at) * self._rate) / self._burst
+
     def take(self, now: float) -> float:
         """Use 1 if the budget allows, and return 0. Otherwise use nothing, and return the seconds until the budget allows 1."""
         used = self._used = max(0.0, self._used - max(0.0, now - self._at) * self._rate)
@@ -62,3 +67,7 @@ class LeakyBuckets:
         if len(self._held) > MAX_HELD:
             self._held.popitem(last=False)
         return bucket.take(now)
+
+    def near(self, part: float, now: float, most: int) -> int:
+        """How many buckets are used by this part of their burst or more. Only the `most` used last are looked at."""
+        return sum(bucket.level(now) >= part for bucket in islice(reversed(self._held.values()), most))

@@ -90,6 +90,9 @@ RESOLVED = Budget(
 )
 SHARE = Budget("a user", "part of the free places of the two rows above", 0.25, "", "other users go first")
 
+STREAMS = Budget("an operator", "streams of the console", 4, "", "the oldest ends")
+ALL_STREAMS = Budget("the hub", "streams of the console", 32, "", "the oldest of the largest realm ends, or 429")
+
 #: All of the above, in this order.
 TABLE = tuple(value for value in list(globals().values()) if isinstance(value, Budget))
 #: Budgets with a limit from the settings: holder, counted, the setting's name, beyond.

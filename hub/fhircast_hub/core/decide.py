@@ -25,6 +25,7 @@ from fhircast_hub.core.rules import (
     user_logout,
     webhook_outbox,
 )
+from fhircast_hub.core.rules.first_events import note_sent
 from fhircast_hub.core.rules.publishing import publish
 from fhircast_hub.core.state.commands import (
     Acknowledged,
@@ -59,9 +60,12 @@ def decide(session: Session | None, command: Command, env: Env) -> Outcome:
 
 
 def _settle(before: Session | None, command: Command, outcome: Outcome, env: Env) -> Outcome:
-    """Finish a decision: queue posts, cancel verifications, set time of use, heartbeat and deadline."""
+    """Finish a decision: queue posts, note first events, cancel verifications, set time of use, heartbeat and deadline."""
     outcome = _post_to_callbacks(outcome, env)
     session = outcome.session
+    if session is not None and session.sent_nothing:
+        session = note_sent(session, outcome.effects)
+        outcome = Outcome(session, outcome.effects, outcome.reply)
     if before is None or session is None or session.subscriptions is not before.subscriptions:
         outcome = _cancel_open_verifications(before, command, outcome)
     if session is not None and env.node:

@@ -9,15 +9,24 @@ from __future__ import annotations
 
 
 class HubError(Exception):
-    """A request that the hub refuses. `str(error)` is one line for the client's developer."""
+    """A request that the hub refuses. `str(error)` is one line for the client's developer.
+
+    `quoted` is the client's text. It replaces `…` in the message.
+    """
 
     #: HTTP status.
     status = 500
 
-    def __init__(self, message: str, *, retry_after: int | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, retry_after: int | None = None, quoted: str = "") -> None:
+        super().__init__(message.replace("…", quoted) if quoted else message)
+        #: The message for logs. `…` stands for the client's text, where a client may put a patient (SEC-1).
+        self.logged = message
         #: Seconds after which another try may succeed. None: another try does not help.
         self.retry_after = retry_after
+        #: The token's issuer, as the settings name the issuer. "": unknown here.
+        self.issuer = ""
+        #: The token's client, where the issuer's signature or answer proves the client. "": unknown here.
+        self.client = ""
 
 
 class BadRequest(HubError):
@@ -31,10 +40,11 @@ class Unauthenticated(HubError):
 
     status = 401
 
-    def __init__(self, message: str, *, has_token: bool = True) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, has_token: bool = True, client: str = "", quoted: str = "") -> None:
+        super().__init__(message, quoted=quoted)
         #: Whether the request has a token (RFC 6750 section 3.1).
         self.has_token = has_token
+        self.client = client
 
 
 class Forbidden(HubError):
@@ -46,8 +56,8 @@ class Forbidden(HubError):
 class InsufficientScope(Forbidden):
     """The token is valid, and its scopes do not reach (core/access/scopes.py)."""
 
-    def __init__(self, message: str, *, scope: str) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, scope: str, quoted: str = "") -> None:
+        super().__init__(message, quoted=quoted)
         #: A scope that would reach.
         self.scope = scope
 
@@ -63,8 +73,8 @@ class MethodNotAllowed(HubError):
 
     status = 405
 
-    def __init__(self, message: str, *, allow: str) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, allow: str, quoted: str = "") -> None:
+        super().__init__(message, quoted=quoted)
         #: The methods of the path, as the header Allow lists them.
         self.allow = allow
 

@@ -23,6 +23,7 @@ from fhircast_hub.budgets.table import BIG_ANSWER
 from fhircast_hub.budgets.turns import turn_key
 from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.errors import HubError, Unauthenticated
+from fhircast_hub.http.errors import refuse, stopping
 from fhircast_hub.http.hub import HubApi
 from fhircast_hub.http.rate_limit import Rates
 from fhircast_hub.http.request import Headers, Message, Request, Response, bearer_token, closes, headers_of
@@ -105,12 +106,23 @@ class DirectWay:
         self, client: tuple[str, int] | None, path: bytes, headers: HeaderList, body: bytes, principal: Principal
     ) -> Request:
         """A POST begins. `client` is address and port of the connection's other end."""
-        exchange = self.request_log.begin(self._address_of(client[0], headers) if client else "")
+        exchange = self.request_log.begin(self._address_of(client[0], headers) if client else "", headers)
         return Request("POST", path, Headers(headers), exchange, body, _no_more, principal)
 
     async def answer(self, request: Request) -> Response:
         """The answer to a request. Raises nothing."""
         return self._rates.refuse(request.exchange, request.headers) or await self._api.answer(request)
+
+    def refuse(self, method: str, error: HubError, default_headers: HeaderList) -> bytes:
+        """The whole answer to a request that was not read, whose line in the log tells the same. The connection closes afterwards.
+
+        `method`: "" where the parser has read none.
+        """
+        exchange = self.request_log.begin("", ())
+        response = refuse(error, exchange, Headers(()))
+        self.request_log.end(exchange, method, response.status)
+        REQUEST_ID.set(None)  # as after every answer of this way
+        return self.head(response, exchange.request_id, default_headers, keep_alive=False) + response.body
 
     def head(self, response: Response, request_id: str, default_headers: HeaderList, keep_alive: bool) -> bytes:
         """Status line and headers of an answer. Without `keep_alive` the connection closes afterwards."""
@@ -135,6 +147,7 @@ class DirectAnswer:
     __slots__ = (
         "_connection",
         "_exchange",
+        "_headers",
         "_steps",
         "_way",
         "disconnected",
@@ -151,7 +164,7 @@ class DirectAnswer:
         self, way: DirectWay, connection: Connection, request: Request, principal: Principal, *, keep_alive: bool
     ) -> None:
         self._way, self._connection, self._exchange = way, connection, request.exchange
-        self._steps = way.answer(request)
+        self._steps, self._headers = way.answer(request), request.headers
         #: The turn's key of the request's user.
         self.user = turn_key(principal, connection)
         self.keep_alive = keep_alive
@@ -189,15 +202,14 @@ class DirectAnswer:
             self._answer(await MeteredCoroutine(self._steps, self._exchange.meter, waits_for))
         finally:
             if not self.response_complete:  # the server stops, and has cancelled the task
-                self._way.request_log.end(self._exchange, "POST", HubError.status)
-                self._connection.cut()
+                self._answer(refuse(stopping(), self._exchange, self._headers))
 
     def _answer(self, response: Response) -> None:
         """Write the answer and its lines. An accepted event leaves an audit entry, also where the client is gone (AUD-1)."""
         assert len(response.body) <= BIG_ANSWER  # so the account counts no big answer
         self.keep_alive = self.keep_alive and not closes(response)
         self.response_complete = True
-        del self._steps  # the connection keeps this object, and shall keep no body
+        del self._steps, self._headers  # the connection keeps this object, and shall keep no body
         try:
             try:
                 self._write(response)

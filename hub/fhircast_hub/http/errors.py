@@ -7,12 +7,27 @@ from __future__ import annotations
 
 import msgspec
 
-from fhircast_hub.core.errors import HubError, InsufficientScope, MethodNotAllowed, Unauthenticated, UpgradeRequired
+from fhircast_hub.core.errors import (
+    HubError,
+    InsufficientScope,
+    MethodNotAllowed,
+    Unauthenticated,
+    Unavailable,
+    UpgradeRequired,
+)
+from fhircast_hub.http.exchange import Exchange
 from fhircast_hub.http.request import Headers, Response, media_type
 
+#: Seconds in Retry-After of a hub that stops.
+_RETRY_AFTER = 5
 
-def to_response(error: HubError, request: Headers) -> Response:
-    """Status, headers and one line of reason: `{"message": ...}` or text/plain, by the request's headers (SUB-24)."""
+
+def refuse(error: HubError, exchange: Exchange, request: Headers) -> Response:
+    """The answer to a request, whose log line and audit entry tell the same reason.
+
+    Status, headers and one line of reason: `{"message": ...}` or text/plain, by the request's headers (SUB-24).
+    """
+    exchange.refuse(error)
     message = str(error)
     headers: list[tuple[bytes, bytes]] = []
     if challenge := _challenge(error):
@@ -27,6 +42,11 @@ def to_response(error: HubError, request: Headers) -> Response:
     if _is_json(request):
         return Response(error.status, msgspec.json.encode({"message": message}), b"application/json", headers)
     return Response(error.status, message.encode() + b"\n", b"text/plain; charset=utf-8", headers)
+
+
+def stopping() -> HubError:
+    """The refusal of a request that is under way when the hub must end. Whether its event was accepted is unknown."""
+    return Unavailable("the hub stops; repeat the request", retry_after=_RETRY_AFTER)
 
 
 def _challenge(error: HubError) -> str:

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from fastapi import APIRouter
-from fastapi.responses import PlainTextResponse, Response
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
+from fhircast_hub.http.exchange import exchange_of
 from fhircast_hub.telemetry.metrics import CONTENT_TYPE
 
 
-def health_routes(ready: Callable[[], bool], metrics: Callable[[], Awaitable[bytes]]) -> APIRouter:
+def health_routes(
+    ready: Callable[[], bool], without_keys: Callable[[], list[str]], metrics: Callable[[], Awaitable[bytes]]
+) -> list[Route]:
     """The routes /health/live, /health/ready and /metrics. `ready`: the store is open and the hub accepts requests.
 
-    `metrics`: the text for /metrics.
+    `without_keys`: the issuers whose keys are not known yet. `metrics`: the text for /metrics.
     """
-    router = APIRouter(default_response_class=PlainTextResponse)
 
-    @router.head("/health/live", include_in_schema=False)
-    @router.get("/health/live")
-    async def live() -> Response:
-        """The process answers."""
+    async def live(_: Request) -> Response:
         return PlainTextResponse("live\n")
 
-    @router.head("/health/ready", include_in_schema=False)
-    @router.get("/health/ready", responses={503: {"description": "The hub starts or stops."}})
-    async def is_ready() -> Response:
-        """The store is open and the hub accepts requests."""
-        return PlainTextResponse("ready\n") if ready() else PlainTextResponse("not ready\n", 503)
+    async def is_ready(request: Request) -> Response:
+        if not ready():
+            exchange_of(request.scope).log_fields["reason"] = "the hub starts or stops, or its database does not answer"
+            return PlainTextResponse("not ready\n", 503)
+        # OPS-18: not a failure: tokens of other issuers are accepted, and another node knows no more keys.
+        lines = ["ready", *(f"no usable keys yet: {issuer}" for issuer in without_keys())]
+        return PlainTextResponse("\n".join(lines) + "\n")
 
-    @router.get("/metrics")
-    async def show_metrics() -> Response:
-        """Prometheus text format."""
+    async def show_metrics(_: Request) -> Response:
         return Response(await metrics(), media_type=CONTENT_TYPE)
 
-    return router
+    return [Route("/health/live", live), Route("/health/ready", is_ready), Route("/metrics", show_metrics)]

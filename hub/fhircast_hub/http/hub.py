@@ -40,7 +40,7 @@ from fhircast_hub.core.wire.subscription_request import (
 )
 from fhircast_hub.edge.endpoints import Endpoints
 from fhircast_hub.edge.names_of_2018 import LegacyNames
-from fhircast_hub.http.errors import to_response
+from fhircast_hub.http.errors import refuse
 from fhircast_hub.http.exchange import exchange_of
 from fhircast_hub.http.request import (
     ClientGone,
@@ -170,7 +170,7 @@ class HubApi:
             return Response(204, headers=[(b"allow", _METHODS.encode())])
         request.exchange.audit_fields.act = Act.OTHER
         await self._authenticate(request)
-        raise MethodNotAllowed(f"the method must be GET or POST, not {method}", allow=_METHODS)
+        raise MethodNotAllowed("the method must be GET or POST, not …", allow=_METHODS, quoted=method)
 
     # GET
 
@@ -205,7 +205,7 @@ class HubApi:
                 "the method must be POST here; the context is at hub.url/{topic}", allow="POST, OPTIONS"
             )
         key = await self.service.find(principal.realm, topics)
-        request.exchange.log_fields["topic"] = self.log_hash(check_topic(key.topic))
+        request.exchange.set_topic(check_topic(key.topic), self.log_hash)
         body, request.exchange.audit_fields.patients = await self.service.current_context(key, principal)
         return Response(200, body, b"application/json")
 
@@ -251,7 +251,7 @@ class HubApi:
         event = parse_event(body, self.max_entries)
         audit_fields.event, audit_fields.patients = event.name, patients(event.ref, event.implied)
         _check_topic(event.topic, topics)
-        log_fields["topic"] = self.log_hash(event.topic)
+        request.exchange.set_topic(event.topic, self.log_hash)
         log_fields["name"] = spelling(event.name) if event.key in CATALOGUE_LOWER else "other"
         accepted = time.perf_counter()
         await self.service.submit(SessionKey(principal.realm, event.topic), Publish(principal, event))
@@ -268,7 +268,7 @@ class HubApi:
         request.exchange.audit_fields.act = Act.SUBSCRIBE if form.subscribe else Act.UNSUBSCRIBE
         request.exchange.audit_fields.event = ",".join(form.events)
         _check_topic(form.topic, topics)
-        request.exchange.log_fields["topic"] = self.log_hash(form.topic)
+        request.exchange.set_topic(form.topic, self.log_hash)
         key = SessionKey(principal.realm, form.topic)
         if not form.subscribe:
             return await self._unsubscribe(key, principal, form)
@@ -347,11 +347,10 @@ class HubApi:
 
 
 def _refusal(request: Request, error: Exception) -> Response:
-    if isinstance(error, HubError):
-        request.exchange.log_fields["reason"] = type(error).__name__
-        return to_response(error, request.headers)
-    _log.error("request failed", request_id=REQUEST_ID.get(), exc_info=error)
-    return to_response(HubError("the hub failed; its log says where"), request.headers)
+    if not isinstance(error, HubError):
+        _log.error("request failed", request_id=REQUEST_ID.get(), exc_info=error)
+        error = HubError("the hub failed; its log says where")
+    return refuse(error, request.exchange, request.headers)
 
 
 def _endpoint(endpoint: str | None) -> Response:

@@ -10,7 +10,7 @@ from typing import Any
 
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from fhircast_hub.budgets.table import (
     BIG_BODY,
@@ -26,6 +26,8 @@ from fhircast_hub.budgets.table import (
 from fhircast_hub.edge.client_addresses import address_key
 from fhircast_hub.http.connections import TOO_MANY_WAIT, Flow, HttpContext, Timer, wrong_host
 from fhircast_hub.http.direct import DirectAnswer
+from fhircast_hub.http.exchange import CUT
+from fhircast_hub.http.parsing import Parsing
 
 #: Seconds that an idle connection stays open: longer than the minute after which proxies close theirs.
 KEEP_ALIVE_SECONDS = 65
@@ -35,12 +37,11 @@ DIRECT_SECONDS = 0.25
 _FOR_ASGI = frozenset((b"expect", b"origin", b"transfer-encoding", b"upgrade"))
 
 
-class HttpProtocol(HttpToolsProtocol):
+class HttpProtocol(Parsing):
     """One connection, until it is upgraded to a WebSocket."""
 
     def __init__(self, context: HttpContext, **uvicorns: Any) -> None:
-        super().__init__(**uvicorns)
-        self._context = context
+        super().__init__(context, **uvicorns)
         #: The client's address in HttpContext. b"": a trusted proxy's, or not counted any more.
         self._address_key = b""
         #: Bytes of the present request beside its body.
@@ -54,8 +55,6 @@ class HttpProtocol(HttpToolsProtocol):
         self._body_left = 0
         #: Whether no request is being answered.
         self._idle = True
-        #: Whether nothing is parsed any more.
-        self._ended = False
         #: Whether the connection is lost.
         self._lost = False
         #: Bytes that were received but not parsed, from _at on.
@@ -66,8 +65,6 @@ class HttpProtocol(HttpToolsProtocol):
         self._header_timer = Timer(self.loop)
         #: Cuts the connection if the client reads nothing of an answer.
         self._stall_timer = Timer(self.loop)
-        #: The reason of a 400, where uvicorn's own reason says too little.
-        self._refusal = ""
         #: Whether a header of the present request is for ASGI.
         self._needs_asgi = False
         #: The body so far of a request that may take the direct way. None: the request goes by ASGI.
@@ -158,7 +155,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _feed(self, data: bytes) -> None:
         self._overhead += len(data)
         self._message_ended = self._took_direct = False
-        super().data_received(data)
+        self._parse(data)
         # An empty line may begin a request.
         if not self._header_timer.runs and (self._in_headers or (self._idle and not self._message_ended)):
             self._start_header_timer()
@@ -174,6 +171,8 @@ class HttpProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._again:
+            return
         self._message_ended = True
         self._header_timer.stop()
         parts, direct = self._small_body, self._context.direct
@@ -224,6 +223,8 @@ class HttpProtocol(HttpToolsProtocol):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        if self._ignores_upgrade():
+            return
         self._in_headers = False
         self._header_timer.stop()
         self._set_busy()
@@ -261,6 +262,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._small_body = None
         self._header_timer.stop()
         super().on_message_begin()  # makes the scope
+        self.scope[CUT] = self.cut  # type: ignore[literal-required]
         self.url, self.expect_100_continue = url, expect
         self.headers += headers  # the scope has this list
         super().on_headers_complete()
@@ -291,7 +293,9 @@ class HttpProtocol(HttpToolsProtocol):
     # Methods of uvicorn's protocol
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        if self._context.turns.claim_step():
+        if self._parses:
+            self._to_begin.append((cycle, app))
+        elif self._context.turns.claim_step():
             super()._start_asgi_task(cycle, app)
         elif not self._queue_step(functools.partial(self._begin, cycle, app)):
             self._context.metrics.connections_cut.inc()
@@ -335,6 +339,10 @@ class HttpProtocol(HttpToolsProtocol):
             self._go_by_asgi()
         super().shutdown()
 
+    def ending(self, _seconds: float) -> asyncio.Transport | None:
+        """See server.Ending."""
+        return self.transport if self.transport.is_closing() else None
+
     def handle_websocket_upgrade(self) -> None:
         if not getattr(self.cycle, "response_complete", True):
             self.cut()  # the answer to the request before would come within the socket's frames
@@ -344,16 +352,6 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.resume_reading()
         super().handle_websocket_upgrade()
         self._drop_parts()
-
-    def send_400_response(self, msg: str) -> None:
-        self._ended = True
-        super().send_400_response(self._refusal or msg)
-
-    def _refuse_if(self, reason: str) -> None:
-        """Make uvicorn answer 400 with this reason. "": there is none."""
-        if reason:
-            self._refusal = reason
-            raise ValueError(reason)
 
     def _set_busy(self) -> None:
         """A request is being answered."""

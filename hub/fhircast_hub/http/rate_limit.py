@@ -14,7 +14,7 @@ from fhircast_hub.audit.event import Act
 from fhircast_hub.budgets.leaky_bucket import LeakyBuckets
 from fhircast_hub.core.errors import TooMany
 from fhircast_hub.edge.client_addresses import address_key
-from fhircast_hub.http.errors import to_response
+from fhircast_hub.http.errors import refuse
 from fhircast_hub.http.exchange import Exchange, exchange_of
 from fhircast_hub.http.request import Headers, Receive, Response, Scope, Send, respond
 from fhircast_hub.service.ports import Clock
@@ -59,15 +59,21 @@ class Rates:
         """0: a request from this address is within the limit. Otherwise the seconds until a request is."""
         return self._addresses.take(address_key(address), self._clock()) if self._addresses else 0.0
 
+    def near(self, part: float, most: int) -> tuple[int, int]:
+        """How many tokens and addresses have used this part of their limit or more, of the `most` that came last."""
+        tokens, addresses = (
+            each.near(part, self._clock(), most) if each else 0 for each in (self._tokens, self._addresses)
+        )
+        return tokens, addresses
+
     def refuse(self, exchange: Exchange, headers: Headers) -> Response | None:
         """The answer 429 to a request beyond the limits. None: the request is within."""
         wait = self.wait(exchange.audit_fields.address, headers)
         if not wait:
             return None
         error = TooMany("too many requests", retry_after=math.ceil(wait))
-        exchange.log_fields["reason"] = type(error).__name__
         exchange.audit_fields.act = Act.OTHER
-        return to_response(error, headers)
+        return refuse(error, exchange, headers)
 
 
 class RateLimit:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterable
+from functools import cache
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+import msgspec
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
-from fhircast_hub.core.errors import BadRequest, HubError, MethodNotAllowed, NotFound
-from fhircast_hub.http.errors import to_response
+from fhircast_hub.core.errors import HubError, MethodNotAllowed, NotFound
+from fhircast_hub.http.errors import refuse
 from fhircast_hub.http.exchange import exchange_of
 from fhircast_hub.http.openapi import describe
 from fhircast_hub.http.request import Headers, Response
@@ -18,48 +23,43 @@ from fhircast_hub.http.request import Headers, Response
 ROOT_PATHS = frozenset(("/health/live", "/health/ready", "/metrics", "/openapi.json", "/sessions"))
 
 
-def root_app(health: APIRouter, sessions: APIRouter, *, hub_path: str) -> FastAPI:
-    """The application for all paths outside of hub.url."""
-    app = FastAPI(title="fhircast-hub", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    app.include_router(health)
-    app.include_router(sessions)
-    _add_refusals(app, hub_path)
+def root_app(routes: Iterable[Route], *, hub_path: str) -> Starlette:
+    """The application for all paths outside of hub.url: these routes, and their description with those of hub.url."""
 
-    @app.get("/openapi.json")
-    async def description() -> dict[str, Any]:
-        """All HTTP routes, including those under hub.url."""
-        return describe(app.openapi(), hub_path)
+    @cache
+    def described() -> bytes:
+        return msgspec.json.encode(describe(hub_path))
 
-    return app
+    async def description(_: Request) -> Response:
+        return Response(200, described(), b"application/json")
 
-
-def _add_refusals(app: FastAPI, hub_path: str) -> None:
-    """Answer errors as under hub.url."""
-    app.exception_handler(HubError)(_refuse)
-    app.exception_handler(RequestValidationError)(_refuse_parameter)
-    app.exception_handler(Exception)(_fail)
-
-    @app.exception_handler(HTTPException)
     async def refuse_path(request: Request, error: HTTPException) -> Response:
         """An unknown path, or another method for a known path."""
         if error.status_code == MethodNotAllowed.status:
-            allow = (error.headers or {}).get("Allow", "")
+            allow = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
             return await _refuse(request, MethodNotAllowed(f"the method must be {allow}", allow=allow))
-        known = f"that of hub.url ({hub_path or '/'}) or one of /openapi.json"
+        known = f"that of hub.url ({hub_path or '/'}), or one of those in /openapi.json"
         length = len(request.scope["raw_path"])
         return await _refuse(request, NotFound(f"the path must be {known}, not another one of length {length}"))
 
+    # Errors are answered as under hub.url, by an answer of ours.
+    handlers: dict[Any, Any] = {HubError: _refuse, HTTPException: refuse_path, Exception: _fail}
+    app = Starlette(routes=[*routes, Route("/openapi.json", description)], exception_handlers=handlers)
+    app.router.redirect_slashes = False
+    return app
+
+
+def json_route(path: str, answer: Callable[[], Awaitable[object]]) -> Route:
+    """GET of `path` gets what `answer` returns, as JSON."""
+
+    async def tell(_: Request) -> JSONResponse:
+        return JSONResponse(await answer())
+
+    return Route(path, tell)
+
 
 async def _refuse(request: Request, error: HubError) -> Response:
-    exchange_of(request.scope).log_fields["reason"] = type(error).__name__
-    return to_response(error, Headers(request.scope["headers"]))
-
-
-async def _refuse_parameter(request: Request, error: RequestValidationError) -> Response:
-    """The first fault that pydantic found, without the client's value."""
-    fault = error.errors()[0]
-    member = ".".join(map(str, fault["loc"]))
-    return await _refuse(request, BadRequest(f"{member}: {fault['msg'][:1].lower()}{fault['msg'][1:]}"))
+    return refuse(error, exchange_of(request.scope), Headers(request.scope["headers"]))
 
 
 async def _fail(request: Request, _: Exception) -> Response:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Request, Response
-from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from fhircast_hub.audit.event import Act
 from fhircast_hub.budgets.accounts import Account, Accounts
@@ -32,7 +33,8 @@ from fhircast_hub.service.service import Service
 #: Normalizes the name of a user of the principal's issuer (AUT-9). Raises ValueError for a name that no user has.
 NormalUser = Callable[[Principal, str], str]
 
-Topic = Annotated[str, Path(description="hub.topic")]
+#: Answers about a session are the user's own.
+_NOT_CACHED = {"Cache-Control": "no-store"}
 
 
 class NewSession(BaseModel):
@@ -44,36 +46,6 @@ class NewSession(BaseModel):
         str, Field(min_length=1, max_length=MAX_TOPIC, description="The user, as in the issuer's user_claim.")
     ]
     new: Annotated[bool, Field(description="Begin another session, even if the user has one.")] = False
-
-
-class SessionParameters(BaseModel):
-    """SMART launch parameters of a session, to be put beside access_token."""
-
-    hub_url: Annotated[str, Field(alias="hub.url")]
-    hub_topic: Annotated[str, Field(alias="hub.topic")]
-
-
-class ShownParticipant(BaseModel):
-    """One subscriber of the session."""
-
-    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
-
-    name: str
-    events: list[str]
-    never_match: Annotated[
-        list[str],
-        Field(alias="neverMatch", description="Those of the events that no event can have as its name."),
-    ]
-    channel: str
-    since: Annotated[str, Field(description="When the subscriber connected or disconnected (RFC 3339).")]
-    last_acknowledgement: Annotated[str | None, Field(alias="lastAcknowledgement")]
-    state: Annotated[
-        str, Field(description="in sync, refused X, silent, lost, does not acknowledge, or not connected yet")
-    ]
-
-
-#: The schema of POST /sessions. FastAPI does not read the body, because the token is checked first.
-_BODY = {"required": True, "content": {"application/json": {"schema": NewSession.model_json_schema()}}}
 
 
 @dataclass(kw_only=True, eq=False)
@@ -90,16 +62,15 @@ class SessionApi:
     log_hash: Callable[[str], str]
     accounts: Accounts
 
-    def routes(self) -> APIRouter:
-        """The routes at the root."""
-        router = APIRouter(dependencies=[Depends(HTTPBearer(auto_error=False)), Depends(_not_cached)])
-        body = {"requestBody": _BODY}
-        router.add_api_route("/sessions", self.begin, methods=["POST"], status_code=201, openapi_extra=body)
-        router.add_api_route("/sessions/{topic:path}/participants", self.show, methods=["GET"])
-        router.add_api_route("/sessions/{topic:path}", self.end, methods=["DELETE"], status_code=204)
-        return router
+    def routes(self) -> list[Route]:
+        """The routes at the root. http/openapi.py describes them."""
+        return [
+            Route("/sessions", self.begin, methods=["POST"]),
+            Route("/sessions/{topic:path}/participants", self.show, methods=["GET"]),
+            Route("/sessions/{topic:path}", self.end, methods=["DELETE"]),
+        ]
 
-    async def begin(self, request: Request) -> SessionParameters:
+    async def begin(self, request: Request) -> Response:
         """The user's session: the one that was begun here before, or a new one."""
         principal = await self._authenticate(request)
         exchange_of(request.scope).log_fields["route"] = "sessions"
@@ -112,27 +83,28 @@ class SessionApi:
         topic, new = await self.service.session_for(principal.realm, user, new=wanted.new)
         if not new:  # the session must not end before the application subscribes
             await self.service.submit(SessionKey(principal.realm, topic), BeginSession(principal.realm, topic, user))
-        exchange_of(request.scope).log_fields["topic"] = self.log_hash(topic)
-        return SessionParameters(**{"hub.url": self.hub_url, "hub.topic": topic})
+        exchange_of(request.scope).set_topic(topic, self.log_hash)
+        return JSONResponse({"hub.url": self.hub_url, "hub.topic": topic}, 201, _NOT_CACHED)
 
-    async def show(self, topic: Topic, request: Request) -> list[ShownParticipant]:
+    async def show(self, request: Request) -> Response:
         """The session's subscribers, and which of them are in sync."""
         principal = await self._authenticate(request)
         exchange_of(request.scope).audit_fields.act = Act.READ
         key = await self.service.find(principal.realm, _topics_of(request, b"/participants"))
-        exchange_of(request.scope).log_fields |= {
-            "route": "participants",
-            "topic": self.log_hash(check_topic(key.topic)),
-        }
-        return [self._shown(each) for each in await self.service.participants(key, principal)]
+        exchange_of(request.scope).log_fields["route"] = "participants"
+        exchange_of(request.scope).set_topic(check_topic(key.topic), self.log_hash)
+        shown = [self._shown(each) for each in await self.service.participants(key, principal)]
+        return JSONResponse(shown, headers=_NOT_CACHED)
 
-    async def end(self, topic: Topic, request: Request) -> None:
+    async def end(self, request: Request) -> Response:
         """End a session. Its subscribers get a denial."""
         principal = await self._authenticate(request)
         key = await self.service.find(principal.realm, _topics_of(request))
-        exchange_of(request.scope).log_fields |= {"route": "sessions", "topic": self.log_hash(check_topic(key.topic))}
+        exchange_of(request.scope).log_fields["route"] = "sessions"
+        exchange_of(request.scope).set_topic(check_topic(key.topic), self.log_hash)
         check_administrator(principal, key.topic)
         await self.service.end_session(key)
+        return Response(status_code=204, headers=_NOT_CACHED)
 
     async def _authenticate(self, request: Request) -> Principal:
         exchange = exchange_of(request.scope)
@@ -143,27 +115,23 @@ class SessionApi:
         exchange.meter.account = self.accounts.of(audit_fields.principal)
         return audit_fields.principal
 
-    def _shown(self, participant: Participant) -> ShownParticipant:
+    def _shown(self, participant: Participant) -> dict[str, Any]:
         acknowledged_at = self.acknowledged_at(participant.subscription_id)
-        return ShownParticipant(
-            name=participant.name,
-            events=list(participant.events),
-            never_match=list(filter(never_matches, participant.events)),
-            channel=participant.channel,
-            since=rfc3339(participant.connected_or_lost_at),
-            last_acknowledgement=rfc3339(acknowledged_at) if acknowledged_at else None,
-            state=participant.state,
-        )
-
-
-def _not_cached(response: Response) -> None:
-    response.headers["Cache-Control"] = "no-store"
+        return {
+            "name": participant.name,
+            "events": list(participant.events),
+            "neverMatch": list(filter(never_matches, participant.events)),
+            "channel": participant.channel,
+            "since": rfc3339(participant.connected_or_lost_at),
+            "lastAcknowledgement": rfc3339(acknowledged_at) if acknowledged_at else None,
+            "state": participant.state,
+        }
 
 
 def _topics_of(request: Request, suffix: bytes = b"") -> tuple[str, ...]:
     """The topics that the path may name, the most likely first. `suffix` follows the topic. Raises BadRequest or NotFound.
 
-    Topics are read as under hub.url (EVT-3, GET-10). FastAPI's decoded path cannot tell an escaped slash from a separator.
+    Topics are read as under hub.url (EVT-3, GET-10). The decoded path cannot tell an escaped slash from a separator.
     """
     first, slash, rest = request.scope["raw_path"].lstrip(b"/").partition(b"/")
     rest = slash + (rest.rstrip(b"/") if suffix else rest)

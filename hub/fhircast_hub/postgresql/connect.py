@@ -7,23 +7,19 @@ libpq's `connect_timeout` and `keepalives` to the server as settings, which no s
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import socket
 import ssl
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import asyncpg
 
-from fhircast_hub.settings.database_url import DatabaseUrl
+from fhircast_hub.settings.database_url import DatabaseUrl, file_faults, password_file
 
 #: Parameters that asyncpg reads as libpq does.
 _OF_ASYNCPG = ("sslmode", "sslrootcert", "sslcert", "sslkey", "passfile")
-#: Parameters that name files.
-_FILES = ("sslrootcert", "sslcert", "sslkey", "passfile")
 #: Seconds of silence before a connection is asked for a sign of life, seconds between two such questions, and their number.
 _IDLE, _INTERVAL, _COUNT = "5", "1", "3"
 #: Of each connection at the server. Who waits for a lock gives up before the node does (database.py), with a known outcome.
@@ -45,6 +41,10 @@ _FINAL = (
     asyncpg.InsufficientPrivilegeError,
 )
 
+#: Classes of SQLSTATE that may pass: connection, conflicting transactions, resources, locks, operator intervention, the system; and
+#: a server that takes no changes, as during a failover.
+_PASSING = ("08", "25006", "40", "53", "55P03", "57", "58")
+
 
 class NoHost(ConnectionError):
     """No host took the connection. `failures` are the hosts, as `name:port`, each with its error."""
@@ -63,13 +63,21 @@ class Connector:
         self._hosts = list(url.hosts)
         self._class = _kept_alive(url.parameters)
 
+    @property
+    def has_password(self) -> bool:
+        """Whether a password was given, or there is a file of passwords."""
+        is_none = self._password is None  # then asyncpg looks elsewhere, as libpq does
+        elsewhere = is_none and (os.environ.get("PGPASSWORD") or password_file(self._url.parameters).is_file())
+        return bool(self._password or elsewhere)
+
     async def connect(self, purpose: str) -> asyncpg.Connection[Any]:
         """A new connection to a host that takes changes.
 
         Raises NoHost, within the time of all hosts together. Raises what asyncpg raises for a wrong user, password or
         database, and ValueError for a file of the URL that cannot be read.
         """
-        check_files(self._url.parameters)
+        for fault in file_faults(self._url.parameters):  # asyncpg would ignore some files, or not name them
+            raise ValueError(fault)
         failures: list[tuple[str, Exception]] = []
         for host in list(self._hosts):
             try:
@@ -105,23 +113,6 @@ class Connector:
         return connection
 
 
-def check_files(parameters: Mapping[str, str]) -> None:
-    """Raise ValueError for a file of the URL that cannot be read: asyncpg would ignore some, or not name them."""
-    for name in _FILES:
-        if name in parameters:
-            try:
-                with open(parameters[name], "rb"):
-                    pass
-            except OSError as error:
-                raise ValueError(f"the file of {name} cannot be read: {error.strerror}") from None
-    passwords = Path(parameters.get("passfile") or os.environ.get("PGPASSFILE") or "~/.pgpass").expanduser()
-    if passwords.is_file() and passwords.stat().st_mode & 0o077:
-        raise ValueError("the file of passfile must be its owner's alone (chmod 600)")
-    authority = parameters.get("sslrootcert") or os.environ.get("PGSSLROOTCERT") or Path("~/.postgresql/root.crt")
-    if parameters.get("sslmode", "").startswith("verify") and not Path(authority).expanduser().is_file():
-        raise ValueError("the URL needs sslrootcert: the file with the authority of the database's certificate")
-
-
 def _kept_alive(parameters: Mapping[str, str]) -> type[asyncpg.Connection[Any]]:
     """The class of connections that notice a dead host. asyncpg hands each transport to the class that it was given."""
 
@@ -149,27 +140,24 @@ def keep_alive(connection: socket.socket, parameters: Mapping[str, str]) -> None
             connection.setsockopt(socket.IPPROTO_TCP, option, int(value))
 
 
+def may_pass(error: Exception) -> bool:
+    """Whether a later try may succeed, with the same settings: the server is away, starts, is full, or takes no changes yet."""
+    match error:
+        case NoHost():
+            return any(may_pass(each) for _, each in error.failures)
+        case asyncpg.TargetServerAttributeNotMatched():
+            return True
+        case asyncpg.PostgresError():
+            return (error.sqlstate or "").startswith(_PASSING)
+        case ssl.SSLEOFError():
+            return True
+        case ssl.SSLError():  # an OSError too: wrong certificates
+            return False
+        case ConnectionError() if "SSL" in str(error):
+            return False
+    return isinstance(error, OSError)
+
+
 def _shown(host: tuple[str, int]) -> str:
     name, port = host
     return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
-
-
-def why(error: Exception) -> str:
-    """Why a host did not take a connection, in some words without a password."""
-    match error:
-        case asyncpg.TargetServerAttributeNotMatched():
-            return "takes no changes (a standby, or read-only)"
-        case asyncpg.PostgresError():
-            return f"refuses ({type(error).__name__}, {error.sqlstate})"
-        case TimeoutError():
-            return "does not answer"
-        case socket.gaierror() | ssl.SSLError():
-            return str(error.strerror or type(error).__name__)
-        case OSError(errno=int(number)) if number in errno.errorcode:
-            return os.strerror(number)
-        case ConnectionError() if "SSL" in str(error):
-            return "takes no connection with TLS"
-        case OSError() if "Multiple exceptions" in str(error):
-            return "refuses the connection at each of its addresses"
-        case _:
-            return type(error).__name__

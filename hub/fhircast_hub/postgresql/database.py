@@ -12,6 +12,8 @@ import structlog
 
 from fhircast_hub.core.errors import Unavailable
 from fhircast_hub.postgresql.connect import Connector
+from fhircast_hub.postgresql.refusals import Login
+from fhircast_hub.service.ports import StoreAway
 from fhircast_hub.settings.database_url import parse
 
 #: Seconds for a statement. A node without an answer for so long counts the answer as lost.
@@ -23,8 +25,9 @@ RETRY_AFTER = 2
 
 #: Classes of SQLSTATE after which a statement may have been committed: connection, operator intervention.
 _LOST = ("08", "57P")
-#: SQLSTATE of a statement that waited too long for a lock, and of a commit that comes too late. Nothing was changed.
-_TOO_LATE = ("55P03", "FHC04")
+#: SQLSTATE of a statement that waited too long for a lock, of a commit that comes too late, and of a statement beyond
+#: its statement_timeout. Nothing was changed.
+_TOO_LATE = ("55P03", "FHC04", "57014")
 #: SQLSTATE of a server that became read-only. Another host of the URL may take changes.
 _READ_ONLY = "25006"
 
@@ -51,6 +54,13 @@ class Lost(DatabaseError):
 
 class ReadOnly(DatabaseError):
     """The server takes no changes: it is a standby, or was made one. Nothing was changed."""
+
+
+class Busy(DatabaseError):
+    """The statement came too late, or waited too long. Nothing was changed."""
+
+    def __init__(self) -> None:
+        super().__init__("the hub's database is busy; repeat the request")
 
 
 class Fenced(DatabaseError):
@@ -85,13 +95,18 @@ def meaning(error: BaseException) -> DatabaseError:
         case "FHC03":
             return FellBehind()
     if state in _TOO_LATE:
-        return DatabaseError("the hub's database is busy; repeat the request")
+        return Busy()
     if state.startswith(_LOST):
         return Lost()
     if state == _READ_ONLY:
         return ReadOnly()
     _log.error("database refused", error=type(error).__name__, sqlstate=state)
     return DatabaseError()
+
+
+def refused_start(error: DatabaseError) -> ValueError:
+    """The same for the operator, at the start: StoreAway, where a later start may succeed."""
+    return ValueError(str(error)) if type(error) is DatabaseError else StoreAway(str(error))
 
 
 class Database:
@@ -101,7 +116,10 @@ class Database:
     """
 
     def __init__(self, url: str, password: str | None = None) -> None:
-        self._connector = Connector(parse(url), password)
+        parsed = parse(url)
+        self._connector = Connector(parsed, password)
+        #: As whom the hub connects, for what the operator is told.
+        self.login = Login(parsed.user, parsed.database, self._connector.has_password)
 
     async def connect(self, purpose: str) -> asyncpg.Connection[Any]:
         """A new connection. Raises what Connector.connect raises."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fhircast_hub.postgresql.database import Database
+from fhircast_hub.postgresql.look import Look, look
 from fhircast_hub.postgresql.membership import DatabaseClock
-from fhircast_hub.postgresql.promise import Promise, ask
-from fhircast_hub.postgresql.schema import SCHEMA_VERSION, upgrade
+from fhircast_hub.postgresql.schema import SCHEMA_VERSION, read_log_key, upgrade
 from fhircast_hub.postgresql.store import PostgresStore
 from fhircast_hub.postgresql.usage import SharedUsage
 from fhircast_hub.telemetry.metrics import Metrics
@@ -31,9 +31,13 @@ class SharedParts:
         )
         return f"{done}; {role} may use them" if role else done
 
-    async def promise(self) -> Promise:
-        """Which failures accepted events survive, by the database's settings. Raises ValueError, for the operator."""
-        return await ask(self._database)
+    async def log_key(self) -> bytes:
+        """The key of the keyed hashes in logs. Changes nothing. Raises ValueError, for the operator."""
+        return await read_log_key(self._database)
+
+    async def look(self) -> Look:
+        """Tables, rights and promise of the database. Changes nothing. Raises ValueError, for the operator."""
+        return await look(self._database)
 
     def make_store(
         self,

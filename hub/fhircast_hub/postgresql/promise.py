@@ -6,12 +6,12 @@ https://www.postgresql.org/docs/current/warm-standby.html#SYNCHRONOUS-REPLICATIO
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import asyncpg
 import structlog
 
-from fhircast_hub.postgresql.database import Database, Link
-from fhircast_hub.postgresql.schema import refuse
+from fhircast_hub.postgresql.database import Link
 
 _SETTINGS = """
 select current_setting('synchronous_commit'), current_setting('synchronous_standby_names'), current_setting('fsync'),
@@ -71,16 +71,9 @@ def _listed(words: list[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-async def ask(database: Database) -> Promise:
-    """Ask by a connection of its own. Raises ValueError, for the operator."""
-    try:
-        connection = await database.connect("check")
-        try:
-            return Promise(*await connection.fetchrow(_SETTINGS, timeout=5))
-        finally:
-            connection.terminate()
-    except Exception as error:
-        refuse(error)
+async def read_promise(connection: asyncpg.Connection[Any]) -> Promise:
+    """The promise, by a connection of the hub's role. Raises what asyncpg raises."""
+    return Promise(*await connection.fetchrow(_SETTINGS))
 
 
 class PromiseLog:

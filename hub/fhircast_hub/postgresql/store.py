@@ -24,13 +24,14 @@ from fhircast_hub.core.state.effects import Close, Effect, Post, Send
 from fhircast_hub.core.state.session import Session
 from fhircast_hub.postgresql.cache import Cache, Entry
 from fhircast_hub.postgresql.commits import Commit, Writer, has_work_for_callbacks
-from fhircast_hub.postgresql.database import Database, DatabaseError, Fenced, Link, Lost
+from fhircast_hub.postgresql.database import Database, DatabaseError, Fenced, Link, Lost, refused_start
 from fhircast_hub.postgresql.follower import Follower
 from fhircast_hub.postgresql.log import decode_changes, decode_effects
 from fhircast_hub.postgresql.membership import DatabaseClock, Membership
 from fhircast_hub.postgresql.promise import PromiseLog
 from fhircast_hub.postgresql.reader import Reader
 from fhircast_hub.postgresql.schema import log_key, upgrade
+from fhircast_hub.postgresql.session_list import Heard, limit_statements
 from fhircast_hub.postgresql.sockets import Sockets
 from fhircast_hub.postgresql.usage import SharedUsage
 from fhircast_hub.service.ports import Changed, Deliver, Limits, Stale, ignore_changes
@@ -68,10 +69,14 @@ class PostgresStore:
         self._clock = clock
         self._metrics = metrics
         self._sockets: Sockets | None = None
+        #: Told of each commit of another node that this node follows, and without sessions of the first commit of each session.
+        #: None: nobody looks.
+        self.heard: Heard | None = None
         writer = Link(database, "writer", lambda connection: self._follower.check(connection))
         reader = Link(database, "reader", lambda connection: self._follower.check(connection))
         beats, self._asks = (Link(database, purpose) for purpose in ("node", "usage"))
-        self._links = [writer, reader, beats, self._asks]
+        console = Link(database, "console", limit_statements)
+        self._links = [writer, reader, beats, self._asks, console]
         self._reader = Reader(reader, metrics)
         self._promise = PromiseLog(self._asks)
         self._usage = usage
@@ -82,6 +87,7 @@ class PostgresStore:
         self._follower = Follower(database, lambda: self.node, self._hear, self._begin_anew, self._writer, sure_for)
         self._tasks: set[asyncio.Task[None]] = set()
         usage.attach(self._asks, self._cache)
+        usage.lists = console
 
     @property
     def node(self) -> str:
@@ -105,7 +111,7 @@ class PostgresStore:
             await self._follower.begin()
             await self._promise.look()
         except DatabaseError as error:
-            raise ValueError(str(error)) from None
+            raise refused_start(error) from None
         self.membership.start()
         self._follower.start()
         self._spawn(self._sweep_forever())
@@ -288,6 +294,8 @@ class PostgresStore:
         if own and self._sockets is not None:
             self._sockets.look_again(key)  # the outcome was unknown, and the requests were refused
         self._reader.changed(key)
+        if not previous and self.heard is not None:
+            self.heard(key, None, None, ())  # of a session before, this node may have missed the end
         entry = self._cache.get(key)
         if entry is None or entry.revision >= position:
             return
@@ -311,6 +319,8 @@ class PostgresStore:
         entry.weight += growth(before, after)
         self._changed(key, before, after)
         self._hand_on(key, before, after, found)
+        if self.heard is not None:
+            self.heard(key, before, after, found)
         if after is None:
             self._cache.forget(key, entry)
 

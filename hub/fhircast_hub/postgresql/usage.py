@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from fhircast_hub.core.access.principal import Application, SessionKey
@@ -11,6 +12,7 @@ from fhircast_hub.core.access.topic_access import NO_OWNER
 from fhircast_hub.core.state.session import Session
 from fhircast_hub.postgresql.cache import Cache
 from fhircast_hub.postgresql.database import Link
+from fhircast_hub.postgresql.session_list import SharedSessions
 from fhircast_hub.service.ports import Limits
 from fhircast_hub.service.usage import (
     ABANDONED,
@@ -77,6 +79,8 @@ class SharedUsage:
         self.max_bytes = max_bytes
         self.checks_first = False
         self._metrics = metrics or Metrics()
+        #: The connection of the console's lists. The store sets it.
+        self.lists: Link
         #: subscription_id -> its session, of the sessions that this node knows.
         self._known: dict[str, SessionKey] = {}
 
@@ -84,6 +88,10 @@ class SharedUsage:
         """Ask by this connection, and count the sessions of this cache."""
         self._link = link
         self._cache = cache
+
+    def session_list(self, log_hash: Callable[[str], str]) -> SharedSessions:
+        """Lists of all sessions, for the operator's console."""
+        return SharedSessions(self.lists, self._cache, log_hash)
 
     async def measure(self) -> None:
         """Measure the bytes of all sessions."""

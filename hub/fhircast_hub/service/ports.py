@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from fhircast_hub.core.access.principal import Application, Principal, SessionKey
+from fhircast_hub.core.state.commands import Command
 from fhircast_hub.core.state.effects import Effect
-from fhircast_hub.core.state.session import Session
+from fhircast_hub.core.state.session import Outcome, Session
 
 #: The present time, in epoch seconds.
 Clock = Callable[[], float]
@@ -17,6 +18,9 @@ Deliver = Callable[[Sequence[Effect]], None]
 
 #: Takes a session before and after each change of what the store's `load` returns. None: there is no session.
 Changed = Callable[[SessionKey, Session | None, Session | None], None]
+
+#: Takes each committed change: session, command, the session before (None: there was none) and the outcome.
+Observe = Callable[[SessionKey, Command, Session | None, Outcome], None]
 
 
 def ignore_changes(key: SessionKey, before: Session | None, after: Session | None) -> None:
@@ -33,6 +37,10 @@ class Log(Protocol):
 
 class Stale(Exception):
     """Another change was committed since `load`: load and decide again."""
+
+
+class StoreAway(ValueError):
+    """The store cannot be opened now, and may be later. The message is one line for the operator."""
 
 
 class OverLimit(Exception):

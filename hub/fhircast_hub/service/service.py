@@ -50,7 +50,7 @@ from fhircast_hub.core.wire.close_codes import ABNORMAL
 from fhircast_hub.core.wire.event_names import Kind
 from fhircast_hub.service.answer_cache import AnswerCache
 from fhircast_hub.service.deadlines import Deadlines
-from fhircast_hub.service.ports import Clock, Deliver, OverLimit, SessionStore, Stale, Usage
+from fhircast_hub.service.ports import Clock, Deliver, Observe, OverLimit, SessionStore, Stale, Usage
 from fhircast_hub.service.request_id import REQUEST_ID
 from fhircast_hub.service.session_log import SessionLog
 from fhircast_hub.service.usage import RETRY_AFTER
@@ -98,6 +98,8 @@ class Service:
         self._deadlines = Deadlines()
         self._answers = AnswerCache()
         self.usage = usage
+        #: Told of each committed change, in the order of the commits. None: nobody looks.
+        self.observe: Observe | None = None
 
     async def start(self, deliver: Deliver) -> None:
         """Open the store, and submit Restarted to every session. `deliver` receives the effects of every commit."""
@@ -162,6 +164,8 @@ class Service:
                     continue  # decided on an old session
                 raise
             self._log_change(key, session, outcome.session)
+            if self.observe is not None:
+                self.observe(key, command, session, outcome)
             return outcome.reply
         raise Unavailable("too many others change this session; repeat the request", retry_after=1)
 

@@ -34,9 +34,8 @@ class SessionLog:
         """A session began (`before` is None), was forgotten (`after` is None), or has another number of subscriptions."""
         event = "session begun" if before is None else "session forgotten" if after is None else "session changed"
         count = len(after.subscriptions) if after else 0
-        topic = self._log_hash(key.topic)
-        self._log.info(event, request_id=REQUEST_ID.get(), topic=topic, subscriptions=count)
-        self._audit(AuditEntry(Act.SESSION, self._clock(), topic, reason=event))
+        self._log.info(event, request_id=REQUEST_ID.get(), topic=self._log_hash(key.topic), subscriptions=count)
+        self._audit(AuditEntry(Act.SESSION, self._clock(), key.topic, reason=event))
 
     def tick_failed(self, key: SessionKey, error: Exception) -> None:
         """A Tick raised an unexpected error."""

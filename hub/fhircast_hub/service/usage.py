@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from fhircast_hub.core.access.principal import Application, SessionKey
@@ -13,6 +13,7 @@ from fhircast_hub.core.errors import HubError, TooLarge, TooMany, Unavailable
 from fhircast_hub.core.state.session import Session, Subscription
 from fhircast_hub.core.wire.callback_url import origin_of
 from fhircast_hub.service.ports import Limits
+from fhircast_hub.service.session_list import Owner
 from fhircast_hub.service.weights import growth
 from fhircast_hub.telemetry.metrics import Metrics
 
@@ -136,6 +137,11 @@ class LocalUsage:
     def topics(self) -> int:
         """Number of sessions."""
         return len(self._counted)
+
+    def owners(self) -> Iterator[Owner]:
+        """The users who have sessions now."""
+        held = list(self._owners.items())
+        return (Owner(key.realm, key.owner, len(each.topics), each.bytes) for key, each in held if key.owner)
 
     def limits(self, after: Session | None, *, closes: bool) -> Limits | None:
         """None: limits are checked before a commit, because this process alone has all sessions."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -23,6 +26,8 @@ _HOST = re.compile(
 _SOCKET = re.compile(r"@(?:/|%2f)|[?&]host=", re.IGNORECASE)
 _PATH = re.compile(r"[^\x00-\x1f]+")
 _COUNT = re.compile(r"[1-9][0-9]{0,8}")
+#: Parameters that name files.
+_FILES = ("sslrootcert", "sslcert", "sslkey", "passfile")
 #: The parameters, and the values of each.
 PARAMETERS = {
     "sslmode": re.compile("disable|allow|prefer|require|verify-ca|verify-full"),
@@ -83,6 +88,30 @@ def parse(url: str) -> DatabaseUrl:
         _decoded(found["database"]),
         _parameters(found["query"] or ""),
     )
+
+
+def file_faults(parameters: Mapping[str, str]) -> Iterator[str]:
+    """Why files of a URL cannot be used, one sentence each."""
+    for name in _FILES:
+        if name in parameters:
+            try:
+                with open(parameters[name], "rb"):
+                    pass
+            except OSError as error:
+                yield f"the file of {name} cannot be read: {error.strerror}"
+    passwords = password_file(parameters)
+    if passwords.is_file() and passwords.stat().st_mode & 0o077:
+        yield "the file of passfile must be its owner's alone (chmod 600)"
+    given = parameters.get("sslrootcert")
+    authority = given or os.environ.get("PGSSLROOTCERT") or Path("~/.postgresql/root.crt")
+    is_there = Path(authority).expanduser().is_file() or given is not None  # else it is named above
+    if parameters.get("sslmode", "").startswith("verify") and not is_there:
+        yield "the URL needs sslrootcert: the file with the authority of the database's certificate"
+
+
+def password_file(parameters: Mapping[str, str]) -> Path:
+    """Where passwords are looked for if none is given. The file may be missing."""
+    return Path(parameters.get("passfile") or os.environ.get("PGPASSFILE") or "~/.pgpass").expanduser()
 
 
 def _decoded(text: str) -> str:

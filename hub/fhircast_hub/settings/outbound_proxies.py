@@ -17,6 +17,8 @@ from urllib.request import getproxies
 import httpx
 import structlog
 
+#: Hosts that never need a proxy.
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PORTS = {"http": 80, "https": 443}
 _log = structlog.get_logger()
 
@@ -73,10 +75,14 @@ class Proxies:
 
 
 class ProxiedTransport(httpx.AsyncBaseTransport):
-    """Sends each request directly or through its proxy. Raises UnusableProxy, and the errors of httpx."""
+    """Sends each request directly or through its proxy. Raises UnusableProxy, and the errors of httpx.
 
-    def __init__(self, direct: Iterable[str] = ()) -> None:
+    `client_certificate` are the paths of a certificate and its key. Servers that ask are shown the certificate, proxies are not.
+    """
+
+    def __init__(self, direct: Iterable[str] = (), client_certificate: tuple[str, str] | None = None) -> None:
         self._proxies = Proxies(direct)
+        self._client_certificate = client_certificate
         #: For http:// alone. The context trusts nobody, and takes no time.
         self._plain = httpx.AsyncHTTPTransport(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
         #: The others, by the variable of their proxy. "": directly, with TLS.
@@ -85,21 +91,20 @@ class ProxiedTransport(httpx.AsyncBaseTransport):
         self._reported: set[str] = set()
 
     def certificates(self) -> ssl.SSLContext:
-        """The trusted certificates. Raises UnusableCertificates.
+        """The trusted certificates, with that of the client. Raises UnusableCertificates.
 
         The first request to an https URL or through a proxy reads these too. Reading takes a tenth of a second, and a megabyte.
         """
         if self._tls is None:
-            try:
-                self._tls = httpx.create_ssl_context()
-            except OSError as error:  # ssl.SSLError is one
-                named = [name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)]
-                unusable = UnusableCertificates(
-                    f"{' or '.join(named) or 'certifi'} must name certificates in PEM: {error.strerror or error}"
-                )
-                self._report("certificates cannot be read", unusable)
-                raise unusable from error
+            self._tls = self._read_certificates(self._client_certificate)
         return self._tls
+
+    def _read_certificates(self, client_certificate: tuple[str, str] | None = None) -> ssl.SSLContext:
+        try:
+            return trusted_certificates(client_certificate)
+        except UnusableCertificates as error:
+            self._report("certificates cannot be read", error)
+            raise
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """See httpx.AsyncBaseTransport."""
@@ -118,12 +123,18 @@ class ProxiedTransport(httpx.AsyncBaseTransport):
             tls = self.certificates()
             try:
                 self._by_variable[variable] = (
-                    _proxied(variable, address, tls) if variable else httpx.AsyncHTTPTransport(verify=tls)
+                    _proxied(variable, address, tls, self._to_proxy(tls))
+                    if variable
+                    else httpx.AsyncHTTPTransport(verify=tls)
                 )
             except UnusableProxy as error:
                 self._report("proxy cannot be used", error)
                 raise
         return self._by_variable[variable]
+
+    def _to_proxy(self, tls: ssl.SSLContext) -> ssl.SSLContext:
+        """The trusted certificates for a proxy, which is not shown the client's."""
+        return tls if self._client_certificate is None else self._read_certificates()
 
     def _report(self, event: str, error: Exception) -> None:
         """Each request fails. The log gets one line."""
@@ -132,10 +143,24 @@ class ProxiedTransport(httpx.AsyncBaseTransport):
             _log.error(event, reason=str(error))
 
 
-def _proxied(variable: str, address: str, tls: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
+def trusted_certificates(client_certificate: tuple[str, str] | None = None) -> ssl.SSLContext:
+    """The certificates that are trusted, with that of the client. Raises UnusableCertificates."""
+    named = " or ".join(name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)) or "certifi"
+    wanted = "certificates in PEM"
+    try:
+        context = httpx.create_ssl_context()
+        if client_certificate is not None:
+            named, wanted = "FHIRCAST_AUDIT_CERT_FILE and FHIRCAST_AUDIT_KEY_FILE", "a certificate and its key"
+            context.load_cert_chain(*client_certificate, password="")
+    except OSError as error:  # ssl.SSLError is one
+        raise UnusableCertificates(f"{named} must name {wanted}: {error.strerror or error}") from error
+    return context
+
+
+def _proxied(variable: str, address: str, tls: ssl.SSLContext, to_proxy: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
     try:
         url = address if "://" in address else f"http://{address}"
-        proxy = httpx.Proxy(url, ssl_context=tls if url.lower().startswith("https:") else None)
+        proxy = httpx.Proxy(url, ssl_context=to_proxy if url.lower().startswith("https:") else None)
         # httpx accepts any text as a host, and any number as a port.
         if not proxy.url.host or "%" in proxy.url.host or (proxy.url.port or 1) > 65535:
             raise ValueError

@@ -160,12 +160,14 @@ def _single(decoder: msgspec.msgpack.Decoder[_Part], rows: _Rows, before: _Part,
 
 
 def _head(before: Session, body: bytes | None) -> dict[str, Any]:
-    """The fields of the head. It is written with each change, while `recent` seldom changes."""
+    """The fields of the head. It is written with each change, while `recent` and `sent_nothing` seldom change."""
     if body is None:
         raise KeyError("head")
     head = asdict(_HEAD.decode(body))
     if [*head["recent"].items()] == [*before.recent.items()]:
         head["recent"] = before.recent
+    if head["sent_nothing"] == before.sent_nothing:
+        head["sent_nothing"] = before.sent_nothing
     return head
 
 

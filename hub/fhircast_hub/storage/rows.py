@@ -48,6 +48,8 @@ class Head(msgspec.Struct):
     last_post_number: int
     created_at: float
     recent: dict[bytes, int]
+    #: Not in rows of older hubs: their subscribers count as sent something.
+    sent_nothing: frozenset[str] = frozenset()
 
 
 class Connections(msgspec.Struct):
@@ -152,6 +154,7 @@ def _head(session: Session) -> Head:
         last_post_number=session.last_post_number,
         created_at=session.created_at,
         recent=session.recent,
+        sent_nothing=session.sent_nothing,
     )
 
 

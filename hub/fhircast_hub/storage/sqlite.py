@@ -22,6 +22,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,7 +33,8 @@ from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.errors import Unavailable
 from fhircast_hub.core.state.effects import Effect
 from fhircast_hub.core.state.session import Session
-from fhircast_hub.service.ports import Changed, Deliver, Limits, Stale, ignore_changes
+from fhircast_hub.service.ports import Changed, Deliver, Limits, Stale, StoreAway, ignore_changes
+from fhircast_hub.storage import meta
 from fhircast_hub.storage.memory import MemoryStore
 from fhircast_hub.storage.row_reader import sessions_of
 from fhircast_hub.storage.rows import Row, changes
@@ -73,9 +75,13 @@ _Result = TypeVar("_Result")
 
 
 class SqliteStore(MemoryStore):
-    """`sqlite:///path`. One process at a time may use the file."""
+    """`sqlite:///path`. One process at a time may use the file.
 
-    def __init__(self, path: Path) -> None:
+    `learn_key` is given the key of the keyed hashes in logs, which the file keeps.
+    """
+
+    def __init__(self, path: Path, learn_key: Callable[[bytes], None] = lambda key: None) -> None:
+        self._learn_key = learn_key
         self._path = path.resolve()  # so that two names of one file have one lock
         super().__init__()
         self._batch = _Batch()
@@ -104,11 +110,14 @@ class SqliteStore(MemoryStore):
                 self._connection = sqlite3.connect(self._path, isolation_level=None, timeout=1.0)
                 undo.callback(self._connection.close)
                 _prepare(self._connection, self._path)
+                self._learn_key(meta.settle(self._connection, version_of("fhircast-hub")))
                 #: Writes all batches. A cursor for each would take a microsecond.
                 self._cursor = self._connection.cursor()
                 rows = self._connection.execute(_ROWS_BY_SESSION)
                 self._sessions = {SessionKey(s.realm, s.topic): (s, 1) for s in sessions_of(rows)}
             except (sqlite3.Error, msgspec.MsgspecError, KeyError) as error:
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                    raise StoreAway(f"{self._path} is in use by another program") from None
                 raise ValueError(f"{self._path} cannot be read as a hub's store: {error}") from None
             undo.pop_all()
         self._checkpoints = asyncio.create_task(self._checkpoint())
@@ -272,8 +281,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Create the table of a new file, or upgrade the rows of an older hub. Raises ValueError for other versions."""
     version = connection.execute("pragma user_version").fetchone()[0]
     if version and not OLDEST_VERSION <= version <= SCHEMA_VERSION:
-        readable = f"{OLDEST_VERSION} to {SCHEMA_VERSION}"
-        raise ValueError(f"{path} has schema version {version}; this hub reads versions {readable}")
+        raise ValueError(f"{path} {_other_schema(version, meta.release_of(connection))}")
     connection.execute("pragma journal_mode = wal")
     connection.execute("pragma synchronous = normal")
     connection.execute("pragma wal_autocheckpoint = 0")
@@ -286,6 +294,16 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute("commit")
     elif version < SCHEMA_VERSION:
         upgrade(connection, version, SCHEMA_VERSION)
+
+
+def _other_schema(version: int, release: str) -> str:
+    """What is wrong with a file of this version, which the hub `release` ("": not known) wrote, and what to do."""
+    by = f", written by fhircast-hub {release}" if release else ""
+    found = f"has schema version {version}{by}; this hub reads versions {OLDEST_VERSION} to {SCHEMA_VERSION}"
+    if version < OLDEST_VERSION:
+        return f"{found}: open the file once with an older hub that reads version {version} and writes a newer one"
+    newer = f"fhircast-hub {release} or newer" if release else "the hub that wrote the file, or a newer one"
+    return f"{found}: install {newer}, or restore a backup of the file"
 
 
 def _statements(rows: dict[Row, bytes | None]) -> list[tuple[str, Sequence[str | bytes]]]:

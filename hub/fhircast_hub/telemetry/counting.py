@@ -6,10 +6,10 @@ Those of prometheus_client check their arguments and take a lock each time. The 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 
@@ -21,6 +21,11 @@ class Count(Collector):
         self._about = about
         self._value = 0
         registry.register(self)
+
+    @property
+    def value(self) -> int:
+        """The number so far."""
+        return self._value
 
     def inc(self, amount: int = 1) -> None:
         """Count one more, or `amount` more."""
@@ -64,6 +69,28 @@ class CountOf:
     def inc(self) -> None:
         """Count one more."""
         self.value += 1
+
+
+class LabelledGauge(Collector):
+    """Numbers of the present, one for each value of `label`. There are none before `set_function`."""
+
+    def __init__(self, name: str, about: str, label: str, registry: CollectorRegistry) -> None:
+        self._name = name
+        self._about = about
+        self._label = label
+        self._numbers: Callable[[], Mapping[str, float]] = dict
+        registry.register(self)
+
+    def set_function(self, numbers: Callable[[], Mapping[str, float]]) -> None:
+        """`numbers` returns the present number for each value of the label."""
+        self._numbers = numbers
+
+    def collect(self) -> Iterable[Metric]:
+        """All numbers, as prometheus_client asks for them."""
+        family = GaugeMetricFamily(self._name, self._about, labels=(self._label,))
+        for value, number in self._numbers().items():
+            family.add_metric((value,), number)
+        return [family]
 
 
 class Durations(Collector):

@@ -12,14 +12,12 @@ import atexit
 import logging
 import os
 import re
-import secrets
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -33,18 +31,21 @@ ALLOWED = frozenset(
         *("method", "route", "status", "ms"),  # route is the template, never the path
         *("topic", "subscriber"),  # keyed hashes
         *("name", "code", "reason"),  # name: an event's; reason: a text of the hub
+        "client_id",  # of a token that its issuer signed or knows
         *("error", "where", "logger"),  # the type and place of an exception
         *("count", "connections", "sessions", "sockets", "subscriptions", "bytes", "seconds"),
-        *("host", "port", "url", "hub_url", "issuer", "store", "version"),
+        *("host", "port", "url", "hub_url", "issuer", "audience", "realm", "jwks", "introspection", "store", "version"),
+        "user_claim",  # of the settings: the name of a claim, never a user
         *("node", "sqlstate"),  # node: a random name; sqlstate: five characters of PostgreSQL's
         *("worker", "pid", "signal"),  # numbers
+        "tls",  # whether
     }
 )
 _OPTIONAL = ALLOWED - {"timestamp", "level", "event"}
-#: Fields that must be written by KeyedHash.
+#: Fields that must be written by KeyedHash (keyed_hash.py).
 HASHED = frozenset({"topic", "subscriber"})
-#: Settings with a URL that is written whole. Any other URL may be an endpoint, so only scheme and host are written.
-CONFIGURED = frozenset({"issuer", "store", "hub_url"})
+#: Fields whose URLs are written whole: of the settings, or proved by an issuer. Any other URL may be an endpoint, and loses its path.
+CONFIGURED = frozenset({"issuer", "audience", "realm", "jwks", "introspection", "store", "hub_url", "client_id"})
 #: Characters of a value, at most: enough for a reason, too few for a resource.
 MAX_TEXT = 200
 #: Written in place of a forbidden value.
@@ -60,7 +61,6 @@ LIBRARY_TEXTS = frozenset(
         "Application startup failed. Exiting.",
         "Application shutdown failed. Exiting.",
         "Exception in ASGI application\n",
-        "Invalid HTTP request received.",
         "Cancel %s running task(s), timeout graceful shutdown exceeded",
     }
 )
@@ -78,14 +78,14 @@ def configure_logging(format: str = "json", level: str = "info", worker: int | N
     `format` is json, or console for people. uvicorn needs log_config=None and access_log=False. Otherwise uvicorn writes
     lines of its own, with the paths of requests. `worker`: the number of this process, on each line where several write.
     """
-    _everywhere.clear()  # not of a logger: loggers that were used before the fork keep what they have
+    _everywhere.clear()
     if worker is not None:
         _everywhere["worker"] = worker
     structlog.configure(
         processors=[_as_console if format == "console" else _as_json],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: _stdout,
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=False,  # else a changed level would not reach the loggers in use (OPS-20)
     )
     global _requests
     is_on = structlog.get_logger().is_enabled_for(logging.INFO)
@@ -165,6 +165,8 @@ class _RequestLine(msgspec.Struct, omit_defaults=True):
     topic: str = ""
     name: str = ""
     reason: str = ""
+    issuer: str = ""
+    client_id: str = ""
     worker: int | None = None
 
 
@@ -186,13 +188,15 @@ def _request_as_json(request_id: str, method: str, status: int, ms: float, field
         "info",
         "request",
         request_id,
-        _text("method", method),
+        text_of("method", method),
         status,
         ms,
-        _text("route", get("route", "")),
-        _text("topic", get("topic", "")),
-        _text("name", get("name", "")),
-        _text("reason", get("reason", "")),
+        text_of("route", get("route", "")),
+        text_of("topic", get("topic", "")),
+        text_of("name", get("name", "")),
+        text_of("reason", get("reason", "")),
+        text_of("issuer", get("issuer", "")),
+        text_of("client_id", get("client_id", "")),
         _everywhere.get("worker"),
     )
     _stdout.write_soon(_encode(line) + b"\n")
@@ -219,11 +223,18 @@ class _LibraryHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         fields: dict[str, Any] = {"logger": record.name, "where": f"{record.filename}:{record.lineno}"}
         if isinstance(record.msg, str) and record.msg in LIBRARY_TEXTS:
-            fields["reason"] = record.msg.strip()
+            fields["reason"] = _with_numbers(record.msg.strip(), record.args)
         error = record.msg if isinstance(record.msg, BaseException) else record.exc_info
         log = structlog.get_logger()
         write = log.error if record.levelno >= logging.ERROR else log.warning
         write("library message", exc_info=error, **fields)
+
+
+def _with_numbers(text: str, values: object) -> str:
+    """A library's text with its values, if all of them are numbers. A value of another kind may hold a patient."""
+    if isinstance(values, tuple) and all(type(value) is int for value in values):
+        return text % values
+    return text.replace("%s", "some")
 
 
 def _as_json(_logger: object, method: str, fields: Mapping[str, Any]) -> bytes:
@@ -267,7 +278,7 @@ def _event(text: str) -> str:
     return text if _EVENT.fullmatch(text) else HIDDEN
 
 
-def _text(name: str, value: object) -> str:
+def text_of(name: str, value: object) -> str:
     """The writable part of a text. "" without one."""
     return _cached_text(name, value) if isinstance(value, str) else ""
 
@@ -313,27 +324,3 @@ def _location(error: BaseException) -> str | None:
     frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     ours = [f"{path.removeprefix(_PACKAGE)}:{line}" for path, line in frames if path.startswith(_PACKAGE)]
     return ours[-1] if ours else f"{Path(frames[-1][0]).name}:{frames[-1][1]}" if frames else None
-
-
-class KeyedHash:
-    """`log_hash(text)` is 12 hexadecimal digits. They identify a text within one run of the hub, and do not reveal the text.
-
-    The key is random. The nodes of one hub share it (`learn_key`), and it is in no log. So nobody can find a topic or a name by
-    trying texts.
-    """
-
-    def __init__(self, key: bytes | None = None) -> None:
-        key = key or secrets.token_bytes(32)
-
-        @lru_cache(1024)
-        def digest(text: str) -> str:
-            return blake2b(text.encode(errors="surrogatepass"), digest_size=6, key=key).hexdigest()
-
-        self._digest = digest
-
-    def learn_key(self, key: bytes) -> None:
-        """From now on use this key, of at most 64 bytes."""
-        self._digest = KeyedHash(key)._digest
-
-    def __call__(self, text: str) -> str:
-        return self._digest(text)

@@ -102,7 +102,7 @@ class CallbackVerifier:
     async def verify(self, effect: Verify) -> None:
         """Ask a callback whether it wants the subscription. The result becomes a command.
 
-        "The Hub SHALL consider other server response codes to mean that the verification request has failed" (STU2)
+        "The Hub SHALL consider other server response codes (3xx, 4xx, 5xx) to mean that the verification request has failed" (STU2).
         """
         challenge = secrets.token_urlsafe(32)
         parameters = {

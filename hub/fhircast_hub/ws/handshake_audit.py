@@ -32,15 +32,17 @@ class HandshakeAudit:
         peer = transport.get_extra_info("peername")
         return self._address_of(str(peer[0]) if peer else "", request.headers.get_all("X-Forwarded-For"))
 
-    def record(self, address: str, status: int, topic: str, subscription: Subscription | None) -> None:
+    def record(
+        self, address: str, status: int, topic: str, subscription: Subscription | None, reason: str = ""
+    ) -> None:
         """Record a handshake, and a second entry if the subscription was made from another address.
 
-        `status` is the HTTP status of the answer, `topic` a keyed hash. A handshake names an endpoint only.
-        Without a subscription, just its address is known.
+        `status` is the HTTP status of the answer. A handshake names an endpoint only.
+        Without a subscription, just its address is known. `reason`: why the handshake was refused.
         """
         at = self._clock()
         if subscription is None:
-            self._audit(AuditEntry(Act.CONNECT, at, address=address, status=status))
+            self._audit(AuditEntry(Act.CONNECT, at, address=address, status=status, reason=reason))
             return
         user = subscription.subscriber
         entry = AuditEntry(

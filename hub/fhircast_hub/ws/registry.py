@@ -56,7 +56,8 @@ class Registry:
         self._connections: dict[str, Connection] = {}
         #: Keeps names apart from those of earlier processes, where the hub is one process.
         self._prefix = secrets.token_hex(4)
-        self._node = node
+        #: The name of this node. "": the hub is one process.
+        self.node = node
         self._numbers = itertools.count()
         self._metrics = metrics
         self._sent = ack_timer.sent
@@ -71,9 +72,14 @@ class Registry:
         queues = [connection.queued for connection in self._connections.values()]
         return sum(frames for frames, _ in queues), sum(size for _, size in queues)
 
+    def queued_of(self, name: str) -> tuple[int, int] | None:
+        """Frames and bytes that wait in one socket. None: this is no name of a socket of this process."""
+        connection = self._connections.get(name)
+        return None if connection is None else connection.queued
+
     def add(self, connection: Connection) -> str:
         """Register a socket. Returns the name of its connection."""
-        name = socket_name(self._node() or self._prefix, next(self._numbers))
+        name = socket_name(self.node() or self._prefix, next(self._numbers))
         self._connections[name] = connection
         self._metrics.sockets_opened.inc()
         return name

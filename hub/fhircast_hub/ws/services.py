@@ -17,6 +17,7 @@ from fhircast_hub.edge.client_addresses import address_key
 from fhircast_hub.service.ports import Clock, Log
 from fhircast_hub.service.service import Service
 from fhircast_hub.telemetry.metrics import Metrics
+from fhircast_hub.telemetry.traces import Traces
 from fhircast_hub.ws.handshake_audit import HandshakeAudit
 from fhircast_hub.ws.registry import Registry
 
@@ -58,6 +59,8 @@ class SocketServices:
     ping_seconds: float
     handshake_audit: HandshakeAudit
     log: Log = _log
+    #: None: traces are off.
+    traces: Traces | None = None
     #: Handshakes of each endpoint.
     endpoint_handshakes: LeakyBuckets = field(
         default_factory=lambda: LeakyBuckets(HANDSHAKES.most, HANDSHAKES.most / 60)

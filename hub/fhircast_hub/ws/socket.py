@@ -21,7 +21,7 @@ from fhircast_hub.budgets.leaky_bucket import check_wait
 from fhircast_hub.budgets.meter import Meter, metered
 from fhircast_hub.budgets.table import FRAMES_A_TURN
 from fhircast_hub.core.access.principal import SessionKey
-from fhircast_hub.core.errors import HubError, NotFound
+from fhircast_hub.core.errors import BadRequest, HubError, NotFound
 from fhircast_hub.core.state.commands import Disconnected
 from fhircast_hub.core.state.session import Subscription
 from fhircast_hub.core.wire.close_codes import ABNORMAL, GOING_AWAY, POLICY_VIOLATION, SERVICE_RESTART
@@ -32,6 +32,8 @@ from fhircast_hub.ws.socket_writer import CLOSE_SECONDS, SocketWriter
 
 #: Seconds that a peer has to answer a close for sending too much.
 FLOOD_CLOSE_SECONDS = 1.0
+#: Seconds that a peer has to answer the close of a server that stops.
+STOP_SECONDS = 1.0
 #: Text that is not UTF-8: the "endpoint MUST _Fail the WebSocket Connection_" (RFC 6455, 8.1).
 _INVALID_DATA = 1007
 _SWITCHING_PROTOCOLS = 101
@@ -124,6 +126,11 @@ class HubSocket(SocketWriter, asyncio.Protocol):
         self._stopping = self._closing is None
         self.close(GOING_AWAY, "the hub is stopping")
 
+    def ending(self, seconds: float) -> asyncio.Transport | None:
+        """See server.Ending."""
+        was_told = self._protocol.close_sent is not None and seconds >= STOP_SECONDS
+        return self._transport if was_told or self._transport.is_closing() else None
+
     # The handshake
 
     def _read_request(self, data: bytes) -> bytes:
@@ -142,7 +149,8 @@ class HubSocket(SocketWriter, asyncio.Protocol):
             self._address = services.handshake_audit.address(request, self._transport)
             begin = functools.partial(self._begin_handshake, request)
             if not services.begin_in_turn(begin, request.path, self._address):
-                services.handshake_audit.record(self._address, 503, "", None)
+                services.handshake_audit.record(self._address, 503, "", None, "too many handshakes wait")
+                self._log("request", method="GET", route="socket", status=503, reason="too many handshakes wait")
                 self._transport.abort()
         return rest
 
@@ -153,9 +161,12 @@ class HubSocket(SocketWriter, asyncio.Protocol):
     async def _answer_handshake(self, request: Request) -> None:
         """Accept or refuse the handshake (SUB-11). Confirmation and replay are in the queue before the answer is sent."""
         REQUEST_ID.set(self._request_id)
-        response, subscription = await self._response_to(request)
+        traces = self._services.traces
+        recording = traces.begin(self._request_id, _raw(request)) if traces else None
+        response, subscription, error = await self._response_to(request)
+        topic = self._key.topic if self._key else ""
         self._services.handshake_audit.record(
-            self._address, response.status_code, self._topic_hash() or "", subscription
+            self._address, response.status_code, topic, subscription, str(error or "")
         )
         if self._lost or self._protocol.state is not CONNECTING:  # the peer is gone, or will send nothing any more
             self._submit_disconnected()
@@ -166,7 +177,10 @@ class HubSocket(SocketWriter, asyncio.Protocol):
         response.headers["X-Request-Id"] = self._request_id
         self._protocol.send_response(response)
         self._write_replies()
-        self._log("request", method="GET", route="socket", status=response.status_code)
+        why = {"reason": error.logged} if error else {}
+        self._log("request", method="GET", route="socket", status=response.status_code, **why)
+        if recording is not None:
+            recording.end("GET", response.status_code, {"route": "socket", "topic": self._topic_hash()})
         if self._key is None:
             self._services.registry.remove(self._name)
             self._transport.close()
@@ -176,19 +190,19 @@ class HubSocket(SocketWriter, asyncio.Protocol):
         self._write_queued()
         self.data_received(b"")  # frames may have come before the answer
 
-    async def _response_to(self, request: Request) -> tuple[Response, Subscription | None]:
-        """The handshake's answer; with the subscription, if it is accepted."""
+    async def _response_to(self, request: Request) -> tuple[Response, Subscription | None, HubError | None]:
+        """The handshake's answer; with the subscription if it is accepted, and the error if the hub refuses it."""
         response = self._protocol.accept(request)
         if response.status_code != _SWITCHING_PROTOCOLS:
-            return response, None
+            return response, None, BadRequest("the request is no handshake of a WebSocket (RFC 6455, 4.2.1)")
         try:
             check_wait(self._services.handshake_wait(self._address), "handshakes")
-            return response, await self._connect(request.path)
+            return response, await self._connect(request.path), None
         except HubError as error:
             response = self._protocol.reject(error.status, f"{error}\n")
             if error.retry_after is not None:
                 response.headers["Retry-After"] = str(error.retry_after)
-            return response, None
+            return response, None, error
 
     async def _connect(self, path: str) -> Subscription:
         """Make this socket the connection of the subscription whose endpoint has this path.
@@ -329,13 +343,13 @@ class HubSocket(SocketWriter, asyncio.Protocol):
             delivered_until = self._services.ack_timer.disconnected(self._name)
             self._log("socket closed", code=code)
             self._key = None
-            command = Disconnected(self._subscription_id, self._name, delivered_until, code)
+            # The subscriber of a socket that the stop has closed should come back. The subscriber counts as lost.
+            counts = SERVICE_RESTART if self._stopping else code
+            command = Disconnected(self._subscription_id, self._name, delivered_until, counts)
             self._services.service.submit_soon(key, command)
 
     def _close_code(self) -> int:
         """The code of the side that closed first (SYN-7). The peer's answer to the hub's close gives no cause."""
-        if self._stopping:
-            return SERVICE_RESTART
         sent, received = self._protocol.close_sent, self._protocol.close_rcvd
         first = received if sent is None or self._protocol.close_rcvd_then_sent else sent
         return first.code if first else ABNORMAL
@@ -350,3 +364,8 @@ class HubSocket(SocketWriter, asyncio.Protocol):
 
     def _topic_hash(self) -> str | None:
         return self._services.log_hash(self._key.topic) if self._key else None
+
+
+def _raw(request: Request) -> list[tuple[bytes, bytes]]:
+    """The headers of a handshake, as ASGI has them."""
+    return [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in request.headers.raw_items()]

@@ -8,7 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from fhircast_hub.core.access.principal import Principal
-from fhircast_hub.core.access.scopes import SESSIONS
+from fhircast_hub.core.access.scopes import CONSOLE_READ, CONSOLE_WRITE, SESSIONS
 from fhircast_hub.core.access.topic_access import check_owned, check_topic_claim
 from fhircast_hub.core.env import Env
 from fhircast_hub.core.errors import Conflict, Forbidden, InsufficientScope, NotFound
@@ -85,6 +85,14 @@ def check_administrator(principal: Principal, topic: str | None = None) -> None:
         raise InsufficientScope("this token's scopes do not allow beginning or ending sessions", scope=SESSIONS)
 
 
+def check_operator(principal: Principal, *, write: bool = False) -> None:
+    """Raise InsufficientScope unless `principal` may see the operator's console (CSL-1). `write`: and end sessions there."""
+    if not principal.scopes.console:
+        raise InsufficientScope("this token's scopes do not allow the operator's console", scope=CONSOLE_READ)
+    if write and not principal.scopes.console_write:
+        raise InsufficientScope("this token's scopes allow reading the console only", scope=CONSOLE_WRITE)
+
+
 def participants(session: Session | None, principal: Principal) -> list[Participant]:
     """The session's subscriptions, for its subscribers and for system clients.
 
@@ -106,20 +114,22 @@ def participants(session: Session | None, principal: Principal) -> list[Particip
             events=each.events,
             channel="webhook" if each.callback else "websocket",
             connected_or_lost_at=each.connected_or_lost_at,
-            state=state(each),
+            state=state(session, each),
         )
         for each in session.subscriptions.values()
     ]
 
 
-def state(subscription: Subscription) -> str:
-    """Whether a subscriber is in step, in words (SES-7)."""
+def state(session: Session, subscription: Subscription) -> str:
+    """Whether a subscriber of the session is in step, in words (SES-7)."""
     if subscription.never_connected:
         return "not connected yet"
     if not subscription.connection:
-        return "lost"
+        return "left" if subscription.left else "lost"
     if subscription.refused_event:
         return f"refused {subscription.refused_event}"
     if subscription.missed_acks:
         return "silent"
+    if subscription.subscription_id in session.sent_nothing:
+        return "connected"
     return "in sync" if subscription.acknowledges else "does not acknowledge"

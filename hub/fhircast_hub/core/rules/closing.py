@@ -61,7 +61,7 @@ def close_context(
     """The session after a close was accepted, and everything that is sent for the close.
 
     `context` is the closed context, None if it was not open: then the close is broadcast and changes nothing (EVT-16).
-    `timestamp` is the close's own. "The Hub should dispose of the content for the current anchor context" (2.10).
+    `timestamp` is the close's own. "the Hub should dispose of the content for the current anchor context" (2.10).
     """
     to = audiences.subscribers_of(session.audiences, close.key)
     effects: tuple[Effect, ...] = (Send(to, close.frame, close.event_ref),) if to else ()

@@ -22,7 +22,7 @@ def open_context(session: Session, event: Event) -> OpenContext:
     """The open context of an update or a select. Raises Conflict if it is not open (CON-11)."""
     context = session.contexts.get(event.ref)
     if context is None:
-        raise Conflict(f"{event.name} needs an open context, and this context is not open")
+        raise Conflict("… needs an open context, and this context is not open", quoted=event.name)
     return context
 
 
@@ -34,16 +34,16 @@ def check_version(context: OpenContext, event: Event) -> None:
     if not version:
         actual = "and the event has none"
     elif len(version) <= _QUOTED and version.isascii() and version.isprintable():
-        actual = f"not {version}"
+        actual = "not …"
     else:
         actual = f"not {len(version)} characters of something else"
-    raise Conflict(f"context.versionId must be the current version {context.version}, {actual}")
+    raise Conflict(f"context.versionId must be the current version {context.version}, {actual}", quoted=version)
 
 
 def check_select(session: Session, event: Event) -> None:
     """Raise Conflict unless the select is in the current context (CON-14).
 
-    "Subscribers SHALL NOT send select events unrelated to the current context" (2.10).
+    "Subscribers SHALL NOT send [FHIR resource]-select events unrelated to the current context" (2.10).
     """
     if open_context(session, event).ref != session.current:
-        raise Conflict(f"{event.name} must be in the current context, and this context is not current")
+        raise Conflict("… must be in the current context, and this context is not current", quoted=event.name)

@@ -12,6 +12,7 @@ from fhircast_hub.core.env import Env
 from fhircast_hub.core.errors import NotFound
 from fhircast_hub.core.limits import OPAQUE_TOKEN_GRACE, RESTART_GRACE
 from fhircast_hub.core.rules import audiences, webhook_outbox
+from fhircast_hub.core.rules.first_events import await_first
 from fhircast_hub.core.rules.joining import last_opened_on_joining, last_opened_on_return, possibly_shown, replay
 from fhircast_hub.core.rules.missed_events import known_delivered_until, missed_by, possibly_missed_closes
 from fhircast_hub.core.rules.nodes import node_of
@@ -38,6 +39,8 @@ def connected(session: Session | None, command: Connected, env: Env) -> Outcome:
     subscription = session.subscriptions.get(command.subscription_id) if session else None
     if session is None or subscription is None or ends_at(subscription, env.rules) <= env.now:
         raise NotFound("there is no such endpoint")
+    if subscription.never_connected:
+        session = await_first(session, subscription)
     if subscription.callback:
         return _verified(session, subscription, command, env)
     takeover_effects: tuple[Effect, ...] = ()
@@ -55,6 +58,7 @@ def connected(session: Session | None, command: Connected, env: Env) -> Outcome:
         reconnect_deadline=0.0,
         refused_event="",
         shown_opens=(),
+        left=False,
     )
     session = join_audience(with_subscription(session, subscription), subscription, last_opened)
     confirmed = send_confirmation(session, subscription, env.now)
@@ -125,7 +129,7 @@ def verification_failed(session: Session | None, command: VerificationFailed) ->
 def disconnected(session: Session | None, command: Disconnected, env: Env) -> Outcome:
     """Keep the subscription of a lost socket until its lease ends, and send it nothing meanwhile (SUB-23).
 
-    The close code of a lost connection is "any Connection Close Reason other than 1000 or 1001" (2.5, SYN-7).
+    The close code of a lost connection is "any Connection Close Reason other than 1000 (normal closure) or 1001" (2.5, SYN-7).
     """
     subscription = session.subscriptions.get(command.subscription_id) if session else None
     if session is None or subscription is None or subscription.connection != command.connection:
@@ -142,12 +146,13 @@ def disconnected(session: Session | None, command: Disconnected, env: Env) -> Ou
 def _lose(
     session: Session, subscription: Subscription, delivered_until: float, reconnect_deadline: float, now: float
 ) -> Session:
-    """The session after the loss of the subscription's socket."""
+    """The session after the loss of the subscription's socket. `reconnect_deadline` 0: the subscriber left (SES-9)."""
     lost = replace(
         subscription,
         connected_or_lost_at=now,
         delivered_until=delivered_until,
         reconnect_deadline=reconnect_deadline,
+        left=not reconnect_deadline,
         shown_opens=_opens_sent(session, subscription.connection),
     )
     return _without_connection(session, lost)

@@ -130,8 +130,9 @@ def view_for(session: Session | None, principal: Principal, topic: str, rules: R
             return View(context.version, context, open_.type)
     name = spelling(context.key)
     raise InsufficientScope(
-        f"the current context was opened by {name}, which this token's scopes do not allow to read",
+        "the current context was opened by …, which this token's scopes do not allow to read",
         scope=f"fhircast/{name}.read",
+        quoted=name,
     )
 
 

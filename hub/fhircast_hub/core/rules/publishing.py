@@ -50,7 +50,8 @@ def publish(session: Session | None, command: Publish, env: Env) -> Outcome:
     check_access(principal, event.topic, session.owner if session else None)
     if not principal.scopes.may_write(event.key):
         name = spelling(event.name)
-        raise InsufficientScope(f"this token's scopes do not allow writing {name}", scope=f"fhircast/{name}.write")
+        text = "this token's scopes do not allow writing …"
+        raise InsufficientScope(text, scope=f"fhircast/{name}.write", quoted=name)
     if session is None:
         session = Session(realm=principal.realm, topic=event.topic, owner=new_owner(principal))
     if event.kind is Kind.UPDATE:
@@ -256,7 +257,7 @@ def _close(session: Session, event: Event, env: Env) -> Outcome:
 
 
 def _home_open(session: Session, event: Event, env: Env) -> Outcome:
-    """Home-open: "the lack of a FHIR resource context" (3.2.5). Contexts stay open, none is current (GET-7)."""
+    """Home-open: "the lack of a FHIR resource context" (3.2.4). Contexts stay open, none is current (GET-7)."""
     frame, current_timestamp = event.frame(), _current_timestamp(session)
     session = replace(
         session,

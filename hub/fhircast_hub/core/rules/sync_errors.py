@@ -44,13 +44,7 @@ def rejected(session: Session | None, command: Rejected, env: Env) -> Outcome:
     if session is None or subscription is None:
         return Outcome(session)
     event_ref = command.event_ref
-    if command.status in _REFUSALS:
-        diagnostics = f"{_name(subscription)} refused to follow {event_ref.name} (status {command.status})"
-    else:
-        diagnostics = _not_delivered(subscription, event_ref, command.status)
-    if command.reason:
-        diagnostics += f": {command.reason}"
-    effects = _report(session, _Problem(event_ref, diagnostics, subscription), env)
+    effects = _report(session, _Problem(event_ref, refusal_words(subscription, command), subscription), env)
     opened = session.contexts.get(event_ref.ref)
     if event_ref.ref:
         refs = (event_ref.ref, *(opened.implied.values() if opened else ()))
@@ -109,8 +103,7 @@ def undeliverable(session: Session | None, subscription_id: str, reason: str, en
 
 def lost(session: Session, subscription: Subscription, env: Env) -> tuple[Effect, ...]:
     """Report a subscription whose connection was lost and is not back (SYN-7)."""
-    diagnostics = f"{_name(subscription)} lost its connection and has not come back"
-    return _report(session, _Problem(_new_event_ref(env), diagnostics, subscription), env)
+    return _report(session, _Problem(_new_event_ref(env), loss_words(subscription), subscription), env)
 
 
 def overtaken(session: Session, event_ref: EventRef, seconds: float, env: Env) -> tuple[Effect, ...]:
@@ -123,6 +116,28 @@ def overtaken(session: Session, event_ref: EventRef, seconds: float, env: Env) -
         " applications that go by timestamps do not follow it"
     )
     return _report(session, _Problem(event_ref, diagnostics), env)
+
+
+def refusal_words(subscription: Subscription, command: Rejected) -> str:
+    """The diagnostics of a refusal, with the subscriber's own reason."""
+    event_ref = command.event_ref
+    if command.status in _REFUSALS:
+        diagnostics = f"{_name(subscription)} refused to follow {event_ref.name} (status {command.status})"
+    else:
+        diagnostics = _not_delivered(subscription, event_ref, command.status)
+    return f"{diagnostics}: {command.reason}" if command.reason else diagnostics
+
+
+def silence_words(subscription: Subscription, event_ref: EventRef, ack_timeout: float, status: int = 0) -> str:
+    """The diagnostics of a missed acknowledgement. `status`: HTTP status of a callback that failed. 0: no answer came."""
+    if status:
+        return _not_delivered(subscription, event_ref, status)
+    return f"{_name(subscription)} did not acknowledge {event_ref.name} within {ack_timeout} seconds"
+
+
+def loss_words(subscription: Subscription) -> str:
+    """The diagnostics of a subscription whose connection was lost and is not back."""
+    return f"{_name(subscription)} lost its connection and has not come back"
 
 
 def _name(subscription: Subscription | None) -> str:
@@ -149,12 +164,7 @@ def _count_missed_ack(
     """
     subscription = session.subscriptions[missed_ack.subscription_id]
     event_ref, missed_acks = missed_ack.event_ref, subscription.missed_acks + 1
-    if status:
-        diagnostics = _not_delivered(subscription, event_ref, status)
-    else:
-        diagnostics = (
-            f"{_name(subscription)} did not acknowledge {event_ref.name} within {env.rules.ack_timeout} seconds"
-        )
+    diagnostics = silence_words(subscription, event_ref, env.rules.ack_timeout, status)
     if missed_acks < env.rules.ack_strikes:
         effects = _report(session, _Problem(event_ref, diagnostics, subscription), env)
         return with_subscription(session, replace(subscription, missed_acks=missed_acks)), effects

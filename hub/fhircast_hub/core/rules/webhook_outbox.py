@@ -33,7 +33,7 @@ def connection_name(subscription_id: str) -> str:
 
 
 def verify(session: Session, subscription: Subscription, now: float) -> Verify:
-    """Ask the callback: "the Hub SHALL verify the intent of the subscriber" (STU2)."""
+    """Ask the callback: "The Hub SHALL verify a subscription request by sending an HTTPS GET request" (STU2)."""
     return Verify(
         _key(session),
         subscription.subscription_id,

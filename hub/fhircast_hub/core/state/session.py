@@ -59,6 +59,8 @@ class Subscription(msgspec.Struct, frozen=True):
     #: Node that keeps the raw opaque token, since it took the last request (AUT-14). "": the token is not opaque, the hub is
     #: one process, or the node is gone.
     watcher: str = ""
+    #: Whether the last socket ended by 1000 or 1001: the subscriber need not come back (SES-9). False while connected.
+    left: bool = False
 
     @property
     def application(self) -> Application:
@@ -252,6 +254,8 @@ class Session(msgspec.Struct, frozen=True):
     audiences: tuple[Audience, ...] = ()
     #: Names of those connections in `audiences` that are webhooks.
     webhook_connections: frozenset[str] = frozenset()
+    #: Ids of subscriptions that have connected, and were sent no event yet (SES-8).
+    sent_nothing: frozenset[str] = frozenset()
     #: When POST /sessions began the session, in epoch seconds. 0: a subscriber or publisher began it.
     created_at: float = 0.0
     #: Number of the newest post to a callback.

@@ -70,7 +70,7 @@ def raw_items(context: bytes) -> list[tuple[str, str, bytes]]:
 
 
 def read_items(objects: list[PartlyDecoded], kind: Kind) -> list[Item]:
-    """The items of a posted context. In a select, `resource` may be an array, as `reference` may (IHE RAD-149).
+    """The items of a posted context. In a select, `resource` may be an array, as `reference` may (IHE IRA, its example of a select).
 
     Raises BadRequest that names the item.
     """
@@ -125,7 +125,7 @@ def read_anchor(items: list[Item], kind: Kind, type_: str) -> tuple[str, str]:
     elif item.resource is not None:
         found = item.resource.resourceType, item.resource.id or ""
     else:
-        raise BadRequest(f"event.context must have a resource in the item with the key {item.key}")
+        raise BadRequest("event.context must have a resource in the item with the key …", quoted=item.key)
     if found[0].lower() != type_ or not found[0].isascii():
         actual = f"another of {len(found[0])} characters"
         raise BadRequest(f"event.context: the anchor's type must be that of the event's name, not {actual}")
@@ -140,15 +140,16 @@ def _anchor_item(items: list[Item], keys: tuple[str, str]) -> Item:
     if len(anchors) != 1:
         # Of two anchors, the hub and a subscriber could each take another one.
         count = len(anchors)
-        raise BadRequest(f"event.context must have one item with the key {keys[0]}, this event's anchor, not {count}")
+        text = f"event.context must have one item with the key …, this event's anchor, not {count}"
+        raise BadRequest(text, quoted=keys[0])
     return anchors[0]
 
 
 def _type_and_id_of_reference(item: Item) -> tuple[str, str]:
     """The type and id in the item's reference: its last two segments, whatever server it names. Raises BadRequest."""
     if item.reference is None:
-        raise BadRequest(f"event.context must have a reference in the item with the key {item.key}")
-    reference = string_in(item.reference, "reference", f"event.context: the reference of {item.key}")
+        raise BadRequest("event.context must have a reference in the item with the key …", quoted=item.key)
+    reference = string_in(item.reference, "reference", "event.context: the reference of the anchor")
     type_, _, id_ = reference.rpartition("/")
     return type_.rpartition("/")[2], id_
 

@@ -70,7 +70,8 @@ def classify(name: str) -> tuple[Kind, str]:
         return Kind.PASSED_ON, ""
     raise BadRequest(
         "hub.event must be Resource-open, -close, -update or -select, SyncError, UserLogout, UserHibernate, Home-open"
-        f" or a reverse-domain name without a dash, not {name}"
+        " or a reverse-domain name without a dash, not …",
+        quoted=name,
     )
 
 

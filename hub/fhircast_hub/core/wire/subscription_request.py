@@ -30,7 +30,14 @@ _STRINGS = msgspec.json.Decoder(str | list[str] | None)
 _NUMBER = b"-0123456789"
 #: The hub.channel.type of a webhook (WHK-16).
 _WEBHOOKS = frozenset(("webhook", "rest-hook", "websub"))
-#: Characters of a parameter's name, a mode or a channel type that an error may quote.
+#: The names of parameters that the hub reads.
+_PARAMETERS = frozenset(
+    {
+        *("hub.callback", "hub.channel.endpoint", "hub.channel.type", "hub.events", "hub.lease", "hub.lease_seconds"),
+        *("hub.mode", "hub.secret", "hub.topic", "endpoint", "subscriber.name"),
+    }
+)
+#: Characters of a mode or a channel type that an error may quote.
 _MAX_QUOTED = 32
 
 
@@ -136,14 +143,14 @@ def _is_webhook(given: dict[str, str]) -> bool:
     if not channel:
         raise BadRequest("hub.channel.type is required, websocket or webhook")
     if channel != "websocket" and channel not in _WEBHOOKS:
-        raise BadRequest(f"hub.channel.type must be websocket or webhook, not {_quotable_value(channel)}")
+        raise BadRequest("hub.channel.type must be websocket or webhook, not …", quoted=_quotable_value(channel))
     return channel in _WEBHOOKS
 
 
 def _is_subscribe(given: dict[str, str]) -> bool:
     mode = _required(given, "hub.mode")
     if mode not in ("subscribe", "unsubscribe"):
-        raise BadRequest(f"hub.mode must be subscribe or unsubscribe, not {_quotable_value(mode)}")
+        raise BadRequest("hub.mode must be subscribe or unsubscribe, not …", quoted=_quotable_value(mode))
     return mode == "subscribe"
 
 
@@ -174,9 +181,8 @@ def _secret(given: dict[str, str]) -> str | None:
 
 
 def _quotable_name(parameter: str) -> str:
-    """A parameter's name for an error. The client chose the name, so only names in FHIRcast's manner are quoted."""
-    known = parameter.startswith(("hub.", "subscriber.")) and len(parameter) < _MAX_QUOTED
-    return parameter if known and parameter.isprintable() else "a parameter"
+    """A parameter's name for an error. The client chose the name, so only the names that mean something are quoted."""
+    return parameter if parameter in _PARAMETERS else "a parameter"
 
 
 def _quotable_value(value: str) -> str:

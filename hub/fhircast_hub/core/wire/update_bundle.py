@@ -133,7 +133,7 @@ def _read_change(entry: PartlyDecoded, resource: msgspec.Raw, path: str) -> Chan
     if method != "PUT":
         actual = method if _METHOD.fullmatch(method) else f"a method of {len(method)} characters"
         raise BadRequest(
-            f"{path}.request.method must be PUT or DELETE, not {actual}; PUT adds and replaces, DELETE removes"
+            f"{path}.request.method must be PUT or DELETE, not …; PUT adds and replaces, DELETE removes", quoted=actual
         )
     return Change(_put_ref(object_in(entry, "resource", path), full_url, path), bytes(resource), full_url)
 
