@@ -27,7 +27,7 @@ async def test_a_first_login_leaves_no_complaint_in_the_console(browser: Browser
             "response", lambda answer: refused.append(answer.url) if not answer.ok and answer.status >= 400 else None
         )
         ehr = await mei.log_in("Mei-Lin Chen")
-        await ehr.participant("Hospital record", "in-step")
+        await ehr.participant("Hospital record", "connected")
         await ehr.open_patient(AASE)
         await ehr.participant("Anaesthesia chart", "in-step")
         await ehr.close_patient()

@@ -115,7 +115,7 @@ async def test_a_window_that_is_closed_leaves_the_session_of_a_hub_that_is_slow(
         ingrid.may_complain = True
         ehr = await ingrid.log_in()
         pacs = await ingrid.launch(ehr, "pacs")
-        await ehr.participant("PACS", "in-step")
+        await ehr.participant("PACS", "connected")
         hub = own_demo.hub_pid()
         os.kill(hub, signal.SIGSTOP)
         try:
@@ -123,7 +123,7 @@ async def test_a_window_that_is_closed_leaves_the_session_of_a_hub_that_is_slow(
             await ehr.sees("participants-none", "The hub cannot be reached.")
         finally:
             os.kill(hub, signal.SIGCONT)
-        await ehr.participant("Hospital record", "in-step")
+        await ehr.participant("Hospital record", "connected")
         await expect(ehr.by("participant", name="PACS")).to_have_count(0)
 
 
@@ -133,7 +133,7 @@ async def test_an_older_list_of_participants_does_not_take_the_place_of_a_newer_
     """Two questions may be on their way at once, and be answered the other way round."""
     async with clinician(browser, demo) as ingrid:
         ehr = await ingrid.log_in()
-        await ehr.participant("Hospital record", "in-step")
+        await ehr.participant("Hospital record", "connected")
         await ehr.page.evaluate("AbortSignal.timeout = () => new AbortController().signal")  # the page waits for both
         held: asyncio.Queue[Route] = asyncio.Queue()
         await ehr.page.route("**/participants", held.put)

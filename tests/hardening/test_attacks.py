@@ -21,7 +21,12 @@ SECONDS, QUIET_SECONDS = 2.0, 3.0
 #: Seconds of those that need more to show anything.
 LONGER = {"topics of a megabyte": 4.0}
 #: Budgets alone must do. The victim of one attack is that of the next, and callbacks lead to this machine.
-SETTINGS = {"rate_limit_token": 0, "rate_limit_address": 0, "webhook_allowed_networks": ["127.0.0.0/8"]}
+SETTINGS = {
+    "rate_limit_token": 0,
+    "rate_limit_address": 0,
+    "webhook_allowed_networks": ["127.0.0.0/8"],
+    "console": True,
+}
 
 
 class Ground:
@@ -146,6 +151,13 @@ def test_subscriptions_and_updates_without_end(ground: Ground, variant: str) -> 
 def test_sockets_that_read_nothing(ground: Ground, variant: str) -> None:
     """Their user opens megabytes meanwhile."""
     check(ground, ("unread sockets", variant))
+
+
+@pytest.mark.req("OPS-6", "CSL-8", "CSL-16")
+@pytest.mark.parametrize("variant", ATTACKS["console"])
+def test_the_console_without_end(ground: Ground, variant: str) -> None:
+    """Its open files, requests without the scope, searches for nothing, and two hundred streams that nobody reads."""
+    check(ground, ("console", variant))
 
 
 @pytest.mark.req("OPS-6")

@@ -123,6 +123,32 @@ class Attacker:
                 self.ends["cut off"] += 1
                 await asyncio.sleep(0)
 
+    async def hold(self, use: Callable[[Line], Awaitable[None]], receive_bytes: int = 0) -> None:
+        """Hold one connection after the other, each until the hub hangs up. `use` ends then, or raises OSError."""
+        while True:
+            line = None
+            try:
+                line = await self.dial(receive_bytes)
+                await use(line)
+            except OSError:
+                pass
+            self.ends["cut off"] += 1
+            if line:
+                self.drop(line)
+            await asyncio.sleep(0.1)
+
+    async def read_slowly(self, request: bytes, read_seconds: float) -> None:
+        """Send a request on one connection after the other, and read a byte of the answer in so many seconds; with 0 none."""
+
+        async def read(line: Line) -> None:
+            await line.send(request)
+            while not line.ended():
+                if read_seconds:
+                    await line.recv(1)
+                await asyncio.sleep(read_seconds or 0.5)
+
+        await self.hold(read, receive_bytes=4096)
+
     def settle(self) -> dict[str, int]:
         """How it all ended: answers by status, closes by code, connections that the hub cut off or left open."""
         for line in self.lines:

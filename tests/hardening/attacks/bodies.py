@@ -97,22 +97,15 @@ def slow_bodies(token: bool) -> Callable[[Attacker], Awaitable[None]]:
         start += b"{" + b" " * (LARGE - 1000)
         await attacker.begin()
 
+        async def drip(line: Line) -> None:
+            await line.send(start)
+            while not line.ended():
+                await asyncio.sleep(1)
+                await line.send(b" ")
+
         async def one(number: int) -> None:
             await asyncio.sleep(number / 600)
-            while True:
-                line = None
-                try:
-                    line = await attacker.dial()
-                    await line.send(start)
-                    while not line.ended():
-                        await asyncio.sleep(1)
-                        await line.send(b" ")
-                except OSError:
-                    pass
-                attacker.ends["cut off"] += 1
-                if line:
-                    attacker.drop(line)
-                await asyncio.sleep(0.1)
+            await attacker.hold(drip)
 
         await swarm(600, one)
 

@@ -1,8 +1,8 @@
-"""All attacks, by row: the six of which one token stopped the hub, and four of their kind."""
+"""All attacks, by row: the six of which one token stopped the hub, and five of their kind."""
 
 from __future__ import annotations
 
-from tests.hardening.attacks import bodies, requests, sockets
+from tests.hardening.attacks import bodies, console, requests, sockets
 from tests.hardening.attacks.attacker import Attack
 
 ATTACKS: dict[str, dict[str, Attack]] = {
@@ -16,4 +16,5 @@ ATTACKS: dict[str, dict[str, Attack]] = {
     "handshakes": sockets.HANDSHAKES,
     "subscriptions": requests.SUBSCRIBING,
     "unread sockets": sockets.UNREAD,
+    "console": console.CONSOLE,
 }

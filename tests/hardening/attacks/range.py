@@ -30,7 +30,12 @@ NEAR, RETURN_SECONDS = 50 << 20, 30.0
 #: Questions that a user's callbacks may be asked in a minute: ninety new ones, each of them three times.
 MAX_ASKED = 300
 #: What the attackers' tokens are good for.
-SCOPES = {"all": "fhircast/*.*", "little": "openid fhircast/heartbeat.read", "none": "openid profile"}
+SCOPES = {
+    "all": "fhircast/*.*",
+    "little": "openid fhircast/heartbeat.read",
+    "none": "openid profile",
+    "console": "fhircast-hub/console.read",
+}
 #: Seconds until the attackers are ready, or have stopped.
 _PATIENCE = 60
 _MIB = 1 << 20

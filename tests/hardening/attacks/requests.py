@@ -45,25 +45,7 @@ def unread_answers(pipelined: int, read_seconds: float) -> Callable[[Attacker], 
         await large_context(attacker)
         request = head("GET", f"{attacker.path}/{attacker.user}", attacker.token) * pipelined
         await attacker.begin()
-
-        async def one(_: int) -> None:
-            while True:
-                line = None
-                try:
-                    line = await attacker.dial(receive_bytes=4096)
-                    await line.send(request)
-                    while not line.ended():
-                        if read_seconds:
-                            await line.recv(1)
-                        await asyncio.sleep(read_seconds or 0.5)
-                except OSError:
-                    pass
-                attacker.ends["cut off"] += 1
-                if line:
-                    attacker.drop(line)
-                await asyncio.sleep(0.1)
-
-        await swarm(200, one)
+        await swarm(200, lambda _: attacker.read_slowly(request, read_seconds))
 
     return run
 

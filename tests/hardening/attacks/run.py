@@ -18,7 +18,7 @@ LIMITS: dict[str, dict[str, int]] = {
     "budgets alone": {"rate_limit_token": 0, "rate_limit_address": 0},
     "rate limits too": {},
 }
-SETTINGS = {"webhook_allowed_networks": ["127.0.0.0/8"]}
+SETTINGS = {"webhook_allowed_networks": ["127.0.0.0/8"], "console": True}
 #: Seconds of a hub that nobody attacks, for comparison.
 QUIET_SECONDS = 5
 _COLUMNS = (
