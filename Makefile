@@ -8,6 +8,8 @@ TESTING := $(VENV)/.testing
 JS := clients
 MODULES := $(JS)/node_modules/.complete
 BENCH := tests/bench/.node
+# Programs of Debian's packages that are not installed.
+UNPACKED := $(addprefix build/unpacked/,caddy promtool)
 # Node and npm are in the environment: no Node of the system is needed, and none is used.
 WITH_NODE := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 INSTALL := $(RUN) -m pip install -qq --disable-pip-version-check --constraint constraints.txt
@@ -16,9 +18,11 @@ NPM_INSTALL := $(WITH_NODE) npm install --loglevel=error --no-audit --no-fund
 CHECKS := build/checks
 PYTEST = $(RUN) -m pytest --junitxml=$(CHECKS)/$@.xml
 
+# Each part of the tests uses the files that earlier parts compiled.
+unexport PYTHONDONTWRITEBYTECODE
 .NOTPARALLEL: # `make test` itself knows what may run beside what
-.PHONY: help build-venv demo test test-browser test-demo test-clients test-others test-nodes test-attacks test-some lint types javascript pictures requirements \
-  requirements-check architecture simulate model attack chaos fuzz fuzz-clients lowest hashes bench profile fresh clean
+.PHONY: help build-venv demo test test-browser test-demo test-clients test-pages test-others test-nodes test-attacks test-some lint types javascript pictures requirements \
+  requirements-check architecture reference docs version release simulate model attack chaos fuzz fuzz-clients lowest hashes bench profile fresh clean
 
 help:
 	@echo 'make demo          an EHR, two viewers, a chart and a report, in step in your browser, until Ctrl-C'
@@ -29,6 +33,10 @@ help:
 	@echo 'make pictures      takes the pictures of docs/pictures anew, from the browser tests'
 	@echo 'make requirements  the behaviours of docs/behaviour.md, how many tests prove each, and links'
 	@echo 'make architecture  draws the picture of the rooms in CONTRIBUTING.md anew, from the imports'
+	@echo 'make reference     writes the pages of docs/reference that follow from the code'
+	@echo 'make docs          the documentation site, in build/site; fails for a broken link'
+	@echo 'make release       builds, checks and tries all packages, in build/release; publishes nothing (docs/releasing.md)'
+	@echo 'make version       gives all packages a version, VERSION=0.2.0, and the changelog a section of that name'
 	@echo 'make simulate      the core against clients and networks of all behaviours: SEEDS=1000 of them, or one SEED=123'
 	@echo 'make model         every state of three nodes and their database, for four events; or walks by chance, SEEDS=1000 of them, or one SEED=123'
 	@echo 'make attack        one user against a hub, an attack a minute, and how another user fares: SECONDS=5, ARGS="--only frames"'
@@ -79,8 +87,11 @@ $(MODULES): $(JS)/package.json $(JS)/javascript/package.json $(JS)/identity/java
 demo: $(READY)
 	@$(RUN) -m demo $(ARGS)
 
+build/unpacked/%: | needs-test
+	@$(PYTHON) -B -m tools.unpacked $*
+
 # Set-up comes first. Then tools/checks.py calls the targets below, and its last lines say how each ended.
-test: needs-test $(MODULES)
+test: needs-test $(MODULES) $(UNPACKED)
 	@$(RUN) -m tools.checks $(if $(ARGS),--some)
 
 # The browser's tests are two parts, so that all parts take about as long: logins, with the demo's own tests, and all others.
@@ -95,11 +106,17 @@ test-browser: needs-browser $(TESTING)
 # Of all that meets the hub from outside: clients, their sockets and callbacks, and the hub as a process.
 CLIENTS := $(addprefix tests/,clients process webhook ws)
 
-test-clients: needs-test $(TESTING)
+test-clients: needs-test $(TESTING) $(UNPACKED)
 	@$(PYTEST) $(CLIENTS)
 
+# Of pages, tools, and all that searches: models, simulations, random inputs.
+PAGES := $(addprefix tests/,docs tools model simulation fuzzing)
+
+test-pages: needs-test $(TESTING) $(UNPACKED)
+	@$(PYTEST) $(PAGES)
+
 test-others: needs-test $(TESTING)
-	@$(PYTEST) $(addprefix --ignore=,$(CLIENTS)) $(addprefix --ignore=tests/,demo browser hardening/test_attacks.py nodes postgresql)
+	@$(PYTEST) $(addprefix --ignore=,$(CLIENTS) $(PAGES)) $(addprefix --ignore=tests/,demo browser hardening/test_attacks.py nodes postgresql)
 
 # Several nodes of a hub on a real PostgreSQL.
 test-nodes: needs-test $(TESTING)
@@ -109,7 +126,7 @@ test-nodes: needs-test $(TESTING)
 test-attacks: needs-test $(TESTING)
 	@$(PYTEST) tests/hardening/test_attacks.py
 
-test-some: needs-test $(TESTING)
+test-some: needs-test $(TESTING) $(UNPACKED)
 	@$(PYTEST) $(ARGS)
 
 lint: $(TESTING)
@@ -126,7 +143,8 @@ javascript: needs-javascript $(MODULES)
 	  --test-reporter=junit --test-reporter-destination=$(CURDIR)/$(CHECKS)/$@.xml" npm test --silent --prefix $(JS)
 
 pictures: needs-browser $(TESTING)
-	@PICTURES=$(CURDIR)/docs/pictures $(RUN) -m pytest -q tests/browser/test_story.py -k 'measurement or hold_the_chart_back'
+	@PICTURES=$(CURDIR)/docs/pictures $(RUN) -m pytest -q tests/browser/test_story.py tests/browser/test_console.py \
+	  -k 'measurement or hold_the_chart_back or states_are_seen'
 
 requirements: $(TESTING)
 	@$(RUN) -m tests.requirements
@@ -136,6 +154,18 @@ requirements-check: $(TESTING)
 
 architecture: $(TESTING)
 	@$(RUN) -m tools.architecture --write
+
+reference: $(TESTING)
+	@$(RUN) -m tools.reference --write
+
+version: python
+	@$(PYTHON) -B -m tools.release.version $(VERSION)
+
+release: $(MODULES)
+	@$(WITH_NODE) $(RUN) -m tools.release $(ARGS)
+
+docs: $(TESTING)
+	@$(RUN) -m tools.site
 
 simulate: $(TESTING)
 	@$(RUN) -m tests.simulation.run $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000))
@@ -175,6 +205,6 @@ fresh: needs-fresh
 	@$(PYTHON) -B -m tools.fresh $(SUITES)
 
 clean:
-	rm -rf $(VENV) $(BENCH) $(JS)/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(JS)/node_modules build dist .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find hub clients tests tools demo -name __pycache__ -type d -exec rm -rf {} +
 	$(MAKE) --quiet --no-print-directory -C tests/bench/loadgen clean

@@ -3,9 +3,9 @@
     python -m tools.checks           all parts
     python -m tools.checks --some    the quick ones, and the tests that ARGS of `make test` names
 
-The quick parts come first. Where one of them fails, the other parts do not run. Two parts run at a time, the longest first.
-The tests of nodes wait for deaths, and run beside these. Measuring tests run last, alone. The output of a part comes at its
-end; until then, build/checks has the output.
+The quick parts come first. Where one of them fails, the other parts do not run. Four parts run at a time, the longest first:
+a part often waits, and three parts leave two processors idle for a third of the time. Measuring tests run last, alone.
+The output of a part comes at its end; until then, build/checks has the output.
 """
 
 from __future__ import annotations
@@ -30,20 +30,16 @@ from tools.reports import read, reason
 
 #: Outputs and JUnit reports; the Makefile's targets write the latter.
 FOLDER = Path("build/checks")
-AT_ONCE = 2
+AT_ONCE = 4
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part, as the summary calls it, and its target in the Makefile. What it measures may need a machine that does nothing else.
-
-    A part that waits for nearly all of its time runs beside the others.
-    """
+    """A part, as the summary calls it, and its target in the Makefile. What it measures may need a machine that does nothing else."""
 
     name: str
     target: str
     undisturbed: bool = False
-    waits: bool = False
 
     @property
     def log(self) -> Path:
@@ -56,11 +52,12 @@ class Part:
 
 QUICK = (Part("lint", "lint"), Part("types", "types"), Part("requirements", "requirements-check"))
 REST = (
-    Part("tests", "test-others"),
     Part("clients", "test-clients"),
-    Part("nodes", "test-nodes", waits=True),
-    Part("demo and logins", "test-demo"),
+    Part("tests", "test-others"),
+    Part("pages and models", "test-pages"),
     Part("browser", "test-browser"),
+    Part("demo and logins", "test-demo"),
+    Part("nodes", "test-nodes"),
     Part("JavaScript", "javascript"),
     Part("attacks", "test-attacks", undisturbed=True),
 )
@@ -113,11 +110,8 @@ class Checks:
             return
         names = ", ".join(part.name for part in rest)
         print(f"running {names}; their output is in {FOLDER} until they end", flush=True)
-        with ThreadPoolExecutor(AT_ONCE) as executor, ThreadPoolExecutor(1) as beside:
-            waiting = [beside.submit(self._run, part) for part in rest if part.waits]
-            list(executor.map(self._run, [part for part in rest if not (part.undisturbed or part.waits)]))
-            for future in waiting:
-                future.result()
+        with ThreadPoolExecutor(AT_ONCE) as executor:
+            list(executor.map(self._run, [part for part in rest if not part.undisturbed]))
         for part in rest:
             if part.undisturbed:
                 self._run(part)

@@ -110,6 +110,8 @@ CHECKS: Mapping[str, Check] = {
     "postgresql": serves_databases,
     "chromium-headless-shell": starts(CHROMIUM, "--version"),
     "libatomic1": loads("libatomic.so.1"),  # for the Node that Playwright brings
+    "systemd": starts("systemd-analyze", "--version"),  # reads the unit of docs/how-to/systemd.md
+    "docker-compose": starts("docker-compose", "version"),  # reads docs/how-to/compose.production.yaml; needs no Docker
     "gcc": starts("gcc", "--version"),
     "libc6-dev": lies("/usr/include/stdio.h"),
     "debootstrap": starts("debootstrap", "--version"),
@@ -119,7 +121,7 @@ _ARCHIVE = ("orthanc", "orthanc-dicomweb")
 #: By purpose, which is what the Makefile asks for: the packages.
 NEEDED: Mapping[str, Sequence[str]] = {
     "venv": ("python3-venv",),
-    "test": ("python3-venv", "git", "curl", "nginx", "postgresql", *_ARCHIVE, *_BROWSER),
+    "test": ("python3-venv", "git", "curl", "nginx", "postgresql", "systemd", "docker-compose", *_ARCHIVE, *_BROWSER),
     "browser": ("python3-venv", *_BROWSER),
     "javascript": ("python3-venv", *_ARCHIVE),
     "bench": ("python3-venv", "gcc", "libc6-dev", "postgresql"),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -62,11 +62,12 @@ def test_each_part_is_said_to_have_passed(tmp_path: Path) -> None:
         "lint",
         "types",
         "requirements",
-        "tests",
         "clients",
-        "nodes",
-        "demo and logins",
+        "tests",
+        "pages and models",
         "browser",
+        "demo and logins",
+        "nodes",
         "JavaScript",
         "attacks",
     ]
@@ -81,7 +82,9 @@ def test_where_a_quick_part_fails_the_long_ones_are_not_run(tmp_path: Path) -> N
     assert parts["types"] == "failed: a.py:1: error: no"
     assert (parts["lint"], parts["requirements"]) == ("passed", "passed")
     assert {parts[part.name] for part in REST} == {"not run: types failed"}
-    assert last.startswith("not passed: types, tests, clients, nodes, demo and logins, browser, JavaScript, attacks, ")
+    assert last.startswith(
+        "not passed: types, clients, tests, pages and models, browser, demo and logins, nodes, JavaScript, attacks, "
+    )
     assert not (tmp_path / "was-run").exists()
 
 
@@ -157,10 +160,15 @@ def test_what_a_part_printed_stands_before_the_summary(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_stopped_ends_its_children_and_says_so(tmp_path: Path) -> None:
-    with Repository(tmp_path, types="@touch begun; sleep 600").start() as process:
-        while not (tmp_path / "begun").exists():
+    repository = Repository(tmp_path, types="@echo begun > begun; sleep 600")
+    os.mkfifo(tmp_path / "begun")
+    begun = os.open(tmp_path / "begun", os.O_RDWR)  # does not wait for the writer
+    with repository.start() as process:
+        assert process.stdout
+        while process.stdout.readline() != "--- lint: passed\n":
             assert process.poll() is None
-            time.sleep(0.01)
+        assert select.select([begun], [], [], 60)[0] == [begun]
+        os.close(begun)
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=60)
     parts = summarised(output)

@@ -35,6 +35,12 @@ describe("sums", () => {
 """
 
 
+@pytest.fixture(autouse=True)
+def _only_pytest_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reports are pytest's own, and its plugins take seconds to load."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+
 def reported(pytester: pytest.Pytester, *arguments: str, **files: str) -> tuple[Report, str]:
     """The report of pytest on these files, and its output with what make says after it."""
     pytester.makepyfile(**files)

@@ -11,6 +11,8 @@ import { promisify } from "node:util";
 
 import { WebSocket } from "ws";
 
+import { freePort } from "./ports.js";
+
 export const PYTHON = process.env.PYTHON ?? new URL("../../../.venv/bin/python", import.meta.url).pathname;
 const MODULE = "fhircast_hub";
 /** Seconds until what should have come is missing, also on a machine that is busy with other things. */
@@ -150,16 +152,7 @@ async function ready(port, hub) {
   for (const end = Date.now() + PATIENCE * 1000; ; await sleep(50)) {
     const response = await fetch(`http://127.0.0.1:${port}/health/ready`).catch(() => null);
     await response?.body?.cancel();
-    if (response?.ok) return;
+    if (response?.ok && hub.exitCode === null) return;
     if (hub.exitCode !== null || Date.now() > end) throw new Error(`the hub did not start (exit code ${hub.exitCode})`);
   }
-}
-
-async function freePort() {
-  const server = net.createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = /** @type {net.AddressInfo} */ (server.address());
-  server.close();
-  await once(server, "close");
-  return port;
 }

@@ -312,9 +312,10 @@ _USUAL = {
 
 
 def _explained(answer: httpx.Response) -> str:
-    """Status, the usual reason, and the hub's text."""
+    """Status, the hub's own words, and then the usual reason."""
     usual = _USUAL.get(answer.status_code, "the hub has a problem" if answer.is_server_error else "unexpected")
-    return f"HTTP {answer.status_code}: {usual}. The hub says: {words(answer) or 'nothing'}"
+    said = words(answer).rstrip(".")
+    return f"HTTP {answer.status_code}, the hub says: {said or 'nothing'}. Usual reason: {usual}"
 
 
 def _object(answer: httpx.Response) -> dict[str, Any]:

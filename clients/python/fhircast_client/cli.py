@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
             metavar="FILE",
             help="a FHIR resource as JSON, '-' for standard input; the first is the anchor",
         )
-    commands.add_parser("context", parents=[every], help="show what is open now")
+    commands.add_parser("context", parents=[every], help="show the current context; others may be open")
     examine = commands.add_parser("check", parents=[every], help="join step by step, and say which step fails")
     examine.add_argument(
         "--events", default="Patient-open,Patient-close", help="what to subscribe to (default: %(default)s)"

@@ -17,9 +17,9 @@ def event_line(event: Event) -> str:
 
 
 def context_line(context: Context | None) -> str:
-    """The open context, or "nothing is open"."""
+    """The current context, or a sentence without one. The hub tells nothing of other open contexts."""
     if context is None:
-        return "nothing is open"
+        return "no current context (others may be open)"
     described = [text for item in context.event.context if (text := _described(item))]
     shared = [] if not context.content else ["shared: " + ", ".join(context.content)]
     version = [f"version {context.version}"] if context.version else []

@@ -16,6 +16,8 @@ from fhircast_client.proxies import Proxy, proxy_of
 _UNKNOWN_CA = frozenset((2, 18, 19, 20, 21))
 #: OpenSSL's reasons for a port that does not speak TLS.
 _NO_TLS = frozenset(("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"))
+#: What httpx raises where a port answers in TLS, or hangs up.
+_NO_HTTP = (httpx.RemoteProtocolError, httpx.ReadError)
 _NO_WAY = frozenset((errno.EHOSTUNREACH, errno.ENETUNREACH))
 _PORTS = {"https": 443, "wss": 443}
 _STATUS = re.compile(r"\d{3}")
@@ -58,6 +60,8 @@ def _of_causes(causes: list[BaseException], target: httpx.URL, proxy: Proxy | No
             return f"nothing listens at {by or address}"
         if _NO_WAY & _numbers(cause):
             return f"there is no way to {by or host} from this machine"
+    if target.scheme == "http" and isinstance(causes[0], _NO_HTTP):
+        return f"{by or address} gave no answer in HTTP{'' if by else '; perhaps the hub speaks https'}"
     if isinstance(causes[0], TimeoutError):
         return "no answer came in time"
     return type(causes[0]).__name__

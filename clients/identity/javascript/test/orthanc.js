@@ -2,9 +2,9 @@
 
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { freePort } from "../../../javascript/test/ports.js";
 
 const PROGRAM = ["/usr/sbin/Orthanc", "/usr/local/sbin/Orthanc", "/usr/bin/Orthanc"].find(existsSync);
 const PLUGIN = ["/usr/share/orthanc/plugins", "/usr/lib/orthanc", "/usr/local/share/orthanc/plugins"]
@@ -13,14 +13,6 @@ const PLUGIN = ["/usr/share/orthanc/plugins", "/usr/lib/orthanc", "/usr/local/sh
   .find((path) => path.includes("libOrthancDicomWeb.so"));
 /** Milliseconds until Orthanc must answer. */
 const PATIENCE = 20_000;
-
-async function freePort() {
-  const listener = createServer();
-  await new Promise((resolve) => listener.listen(0, "127.0.0.1", () => resolve(null)));
-  const { port } = /** @type {any} */ (listener.address());
-  await new Promise((resolve) => listener.close(resolve));
-  return port;
-}
 
 /** @returns {Promise<{base: string, store: (tags: object) => Promise<void>, stop: () => Promise<void>}>} */
 export async function archive() {

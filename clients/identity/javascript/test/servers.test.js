@@ -1,13 +1,13 @@
 /** Local ids found over HTTP: a FHIR server and a PIX manager, and their faults. */
 
 import assert from "node:assert/strict";
-import { createServer } from "node:net";
 import { test } from "node:test";
 import { FhirSearch, IdentityMap, LogicalId, PixManager } from "../src/index.js";
 import { QidoRs, StudyUid, System, Table } from "../src/index.js";
 import { query } from "../src/local.js";
 import { MRN, NIN, patient, refusal, study } from "./cases.js";
 import { Hospital, outcome } from "./hospital.js";
+import { freePort } from "../../../javascript/test/ports.js";
 
 const RULES = { Patient: [new System(MRN, "number")], ImagingStudy: [new StudyUid()] };
 const OWN = "urn:oid:2.999.1";
@@ -207,11 +207,7 @@ test("IDM-2 IDM-4 a server that says nothing", async (context) => {
 });
 
 test("IDM-2 IDM-4 a server that is not there", async () => {
-  const listener = createServer();
-  await new Promise((resolve) => listener.listen(0, "127.0.0.1", () => resolve(null)));
-  const { port } = /** @type {any} */ (listener.address());
-  await new Promise((resolve) => listener.close(resolve));
-  const ids = mapOf(new FhirSearch(`http://127.0.0.1:${port}/fhir`));
+  const ids = mapOf(new FhirSearch(`http://127.0.0.1:${await freePort()}/fhir`));
   await assert.rejects(ids.findResource(patient()), refusal("LookupFailed"));
 });
 
