@@ -16,7 +16,7 @@ BEHAVIOUR = ROOT / PAGE
 #: In the order of the page.
 PREFIXES = (
     *("CFG", "SUB", "LEA", "UNS", "CTX", "EVT", "GET", "DER", "SYN", "CON", "LIM"),
-    *("AUT", "WHK", "SES", "AUD", "RAT", "SEC", "OPS", "NOD", "CLT", "IDM"),
+    *("AUT", "WHK", "SES", "AUD", "RAT", "SEC", "OPS", "CSL", "NOD", "CLT", "IDM"),
 )
 ID = re.compile(rf"\b(?:{'|'.join(PREFIXES)})-[1-9][0-9]*\b")
 

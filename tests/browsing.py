@@ -28,6 +28,8 @@ from playwright.async_api import (
     expect,
 )
 
+from demo.places import PORTS
+from tests.ports import free_ports
 from tools.fresh import page_of
 from tools.libraries import missing_library
 from tools.packages import CHROMIUM
@@ -70,7 +72,7 @@ class RunningDemo:
 @contextmanager
 def running_demo(*arguments: str) -> Iterator[RunningDemo]:
     """The demo within the block; after it, it has ended by itself with exit code 0."""
-    command = [sys.executable, "-m", "demo", "--free-ports", *arguments]
+    command = [sys.executable, "-m", "demo", "--first-port", str(free_ports(len(PORTS))[0]), *arguments]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     lines: list[str] = []
     started = threading.Event()

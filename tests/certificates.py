@@ -20,24 +20,29 @@ from cryptography.hazmat.primitives.serialization import (
 
 def make_certificate(
     folder: Path,
-    name: str = "127.0.0.1",
+    name: str | None = "127.0.0.1",
     *,
     expired: bool = False,
     protection: KeySerializationEncryption | None = None,
 ) -> tuple[Path, Path]:
-    """A certificate for a host or an address, and its key: the files hub.pem and hub.key of the folder."""
+    """A certificate for a host or an address, and its key: the files hub.pem and hub.key of the folder.
+
+    Without a name, the certificate has the common name "hub" alone.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "hub")])
     now = datetime.datetime.now(datetime.UTC)
     until = now + datetime.timedelta(hours=-1 if expired else 1)
-    certificate = (
+    builder = (
         x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(hours=2))
         .not_valid_after(until)
-        .add_extension(x509.SubjectAlternativeName([_general_name(name)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
     )
+    if name is not None:
+        builder = builder.add_extension(x509.SubjectAlternativeName([_general_name(name)]), critical=False)
+    certificate = builder.sign(key, hashes.SHA256())
+    folder.mkdir(parents=True, exist_ok=True)
     certfile, keyfile = folder / "hub.pem", folder / "hub.key"
     certfile.write_bytes(certificate.public_bytes(Encoding.PEM))
     keyfile.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection or NoEncryption()))

@@ -18,7 +18,7 @@ from fhircast_hub.app import Hub
 from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.errors import HubError
 from fhircast_hub.server import make_server
-from fhircast_hub.settings.settings import load
+from fhircast_hub.settings.reading import load
 from tests.auth.issuer_server import JWKS, IssuerServer
 from tests.tokens import Idp
 

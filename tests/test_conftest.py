@@ -34,6 +34,8 @@ def test_fine():
 def repository(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A folder of tests with this repository's conftest, which finds the repository's own modules."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # plugins take seconds to load
+    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_asyncio.plugin")
     pytester.makeconftest(Path(__file__).with_name("conftest.py").read_text(encoding="utf-8"))
     return pytester
 

@@ -52,22 +52,36 @@ MAY_SEE: dict[str, set[str]] = {
     "settings": {"core.limits", "core.wire"},
     "service": {*CORE, "audit", "telemetry"},
     "storage": {"core.errors", "core.access", "core.wire", "core.state", "service.ports", "waiter"},
-    "auth": {"core.errors", "core.access", "core.wire", "budgets", "service.ports"},
+    "auth": {"core.errors", "core.access", "core.wire", "budgets", "telemetry", "service.ports"},
     "acknowledgements": {*CORE, "budgets", "telemetry", "service"},
     "webhook": {*CORE, "budgets", "telemetry", "service"},
     "ws": {*CORE, "edge", "audit", "budgets", "telemetry", "service", "acknowledgements"},
-    "http": {*CORE, "edge", "audit", "budgets", "telemetry", "service", "waiter"},
+    "http": {*CORE, "edge", "audit", "budgets", "telemetry", "service", "waiter", "versions"},
+    "console": {
+        *CORE,
+        *("audit", "auth", "budgets", "telemetry", "settings", "service", "http", "ws", "versions"),
+    },
     "dev": {"core.access"},
-    "workers": set(),
+    "signals": set(),
+    "workers": {"signals"},
+    "versions": set(),
+    "reloading": {"settings", "telemetry"},
     "postgresql": {*CORE, "settings", "telemetry", "service", "storage", "waiter"},
     "nodes": {*CORE, "service", "webhook", "ws"},
+    "online": {*CORE, "auth", "settings", "storage", "webhook"},
+    "hashes": {"settings", "storage", "telemetry", "postgresql", "stores"},
+    "stores": {*CORE, "settings", "service", "storage", "telemetry", "postgresql"},
 }
 # Those that put the others together: `local` sees what needs no server, the others see all that stands before them.
-MAY_SEE["local"] = {*MAY_SEE} - {"audit", "auth", "settings", "webhook", "dev", "workers", "postgresql", "nodes"}
-MAY_SEE["app"] = {*MAY_SEE} - {"local", "dev"}
-MAY_SEE["server"] = {"app", "budgets", "http", "workers"}
+MAY_SEE["local"] = {*MAY_SEE} - {
+    *("audit", "auth", "settings", "webhook", "dev", "signals", "workers", "versions", "reloading"),
+    *("postgresql", "nodes", "online", "hashes", "console", "stores"),
+}
+MAY_SEE["app"] = {*MAY_SEE} - {"local", "dev", "online", "hashes"}
+MAY_SEE["server"] = {"app", "budgets", "http", "reloading", "signals", "versions", "workers"}
+MAY_SEE["starting"] = {"app", "reloading", "server", "settings", "stores", "telemetry", "versions", "workers"}
 MAY_SEE["cli"] = {*MAY_SEE}
-MAY_SEE["__main__"] = {"cli"}
+MAY_SEE["__main__"] = {"cli", "signals"}
 
 #: All that the core imports from outside: values in, values out.
 CORE_IMPORTS = {
@@ -297,7 +311,7 @@ def test_every_setting_that_is_mentioned_exists() -> None:
     paths = [
         ROOT / "Dockerfile",
         *ROOT.glob("*.md"),
-        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
         *(ROOT / "tests" / "bench").glob("*.*"),  # bench.py, README.md
     ]
     assert sorted(mentioned(*paths) - NAMES.keys() - CLIENTS) == []

@@ -231,10 +231,10 @@ COLLECTED = """
 import gc, sys
 from fhircast_hub import server
 from fhircast_hub.app import Hub
-from fhircast_hub.settings.settings import load
+from fhircast_hub.settings.reading import load
 
 async def stop(self, counter):
-    print(*gc.get_threshold(), len(gc.get_objects()))
+    print("collector", *gc.get_threshold(), len(gc.get_objects()))
     return True
 
 server.Server.on_tick = stop
@@ -253,7 +253,8 @@ async def test_the_collector_looks_at_nothing_of_the_start(tmp_path: Path) -> No
     command = (sys.executable, "-c", COLLECTED, str(tmp_path / "hub.db"))
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     printed, _ = await process.communicate()
-    *thresholds, objects = map(int, printed.splitlines()[-1].split())
+    (line,) = (line for line in printed.decode().splitlines() if line.startswith("collector"))
+    *thresholds, objects = map(int, line.split()[1:])
     assert tuple(thresholds) == COLLECTOR
     assert objects < 2000
 

@@ -22,7 +22,7 @@ from fhircast_hub.workers import END_SECONDS, FIRST_SECONDS, IN_TURN_SECONDS, No
 def two() -> Iterator[Workers]:
     """Two workers that were not started."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        workers = Workers(2, listener, lambda _: 0)
+        workers = Workers(2, listener, lambda _: 0, lambda: None)
         try:
             yield workers
         finally:
@@ -46,7 +46,7 @@ def test_pauses_grow_to_half_a_minute() -> None:
 def test_no_worker_waits_in_accept() -> None:
     """One socket is that of all: a worker that copies it while it starts must not make the others wait."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        workers = Workers(2, listener, lambda _: 0)
+        workers = Workers(2, listener, lambda _: 0, lambda: None)
         with listener.dup():
             assert not os.get_blocking(listener.fileno())
         workers.close()
@@ -67,7 +67,7 @@ def test_a_worker_that_cannot_be_forked_waits_too(monkeypatch: pytest.MonkeyPatc
             workers._start()
         assert len(asked) == 2
         assert 0.5 < (workers._timeout() or 0.0) <= 1.0
-    assert [line["event"] for line in logs] == ["worker cannot be started"] * 2
+    assert [line["event"] for line in logs] == ["no process for a worker"] * 2
 
 
 @pytest.mark.req("NOD-18")

@@ -54,26 +54,49 @@ async def test_each_kind_of_request_leaves_one_entry(tmp_path: Path) -> None:
         assert [about(line) for line in requests] == [[], ["Patient/p1"], ["Patient/p1"], []]
 
 
-@pytest.mark.req("AUD-1")
-async def test_the_session_is_named_by_its_hash(tmp_path: Path) -> None:
-    """The same one in each entry, which is the log's; the topic itself, endpoints and tokens are nowhere."""
+@pytest.mark.req("AUD-1", "AUD-8", "SEC-1")
+async def test_the_session_is_named_by_its_topic_and_by_the_hash_of_the_log(tmp_path: Path) -> None:
+    """In each entry. The log has the hash alone. Endpoints and tokens are nowhere."""
     with capture_logs() as logs:
         async with audited(tmp_path) as (hub, asked):
             endpoint = await hub.subscribe()
             token = hub.token()
             await hub.publish(event("Patient-open"), token)
             await hub.context(token)
-            await asked.of("read")
-            named = {line["entity"][-1]["what"]["identifier"]["value"] for line in asked.lines()}
-    assert named == {line["topic"] for line in logs if "topic" in line}
-    assert len(named) == 1
+            async with hub.follow(endpoint):
+                await asked.of("connect")
+            for path in ("/participants", ""):
+                await hub.client.request(
+                    "GET" if path else "DELETE", f"{hub.origin}/sessions/{TOPIC}{path}", headers=hub.headers()
+                )
+            await asked.of("read", 2)
+            await asked.of("session", 2)
+            sessions = [line["entity"][-1] for line in asked.lines()]
+    assert {session["what"]["identifier"]["value"] for session in sessions} == {TOPIC}
+    [logged] = {line["topic"] for line in logs if "topic" in line}
+    assert {session["detail"][0]["valueString"] for session in sessions} == {logged}
+    assert TOPIC not in json.dumps(logs)
     text = (tmp_path / "trail.jsonl").read_text()
-    assert all(secret not in text for secret in (TOPIC, endpoint.rpartition("/")[2], token))
+    assert all(secret not in text for secret in (endpoint.rpartition("/")[2], token))
+
+
+@pytest.mark.req("AUD-8")
+async def test_a_request_refused_before_its_topic_was_read_names_none(tmp_path: Path) -> None:
+    """Neither one that is no topic, nor one of a body that cannot be read."""
+    async with audited(tmp_path) as (hub, asked):
+        long = "x" * 2000
+        assert (await hub.publish(b'{"hub.topic": "' + TOPIC.encode())).status_code == 400
+        assert (await hub.publish(event("Patient-open", topic=long))).status_code == 400
+        assert (await hub.context(topic=long)).status_code == 400
+        for line in [*await asked.of("publish", 2), *await asked.of("read")]:
+            assert line["entity"][-1]["what"] == {"display": "no topic was read"}
+        text = (tmp_path / "trail.jsonl").read_text()
+        assert all(told not in text for told in (TOPIC, long))
 
 
 @pytest.mark.req("AUD-1")
 async def test_refusals_leave_an_entry(tmp_path: Path) -> None:
-    """400, 401, 403 and 409: a minor failure and its kind; the patient that somebody was kept from is named."""
+    """400, 403 and 409: a minor failure with its reason; the patient that somebody was kept from is named."""
     async with audited(tmp_path) as (hub, asked):
         await hub.subscribe()
         foreign, blind = hub.token("user-2"), hub.token(scope="fhircast/Patient-open.read")
@@ -87,16 +110,28 @@ async def test_refusals_leave_an_entry(tmp_path: Path) -> None:
         assert (await hub.publish(b"{}")).status_code == 400
         lines = await asked.of("publish", 4)
         assert [line["outcome"] for line in lines] == ["4"] * 4
-        assert [line["outcomeDesc"] for line in lines] == ["Forbidden", "InsufficientScope", "Conflict", "BadRequest"]
+        assert [line["outcomeDesc"] for line in lines] == [
+            "this topic belongs to another user",
+            "this token's scopes do not allow writing Patient-open",
+            "DiagnosticReport-update needs an open context, and this context is not open",
+            "event is required",
+        ]
         assert [about(line) for line in lines[:2]] == [["Patient/1"], ["Patient/1"]]
         assert "user-2" in who(lines[0]).values()
         assert all("meta" not in line for line in lines)
 
 
-@pytest.mark.req("AUD-1")
-@pytest.mark.parametrize("token", ["", "not a token", "expired"])
-async def test_a_stranger_leaves_an_entry(tmp_path: Path, token: str) -> None:
-    """401 of every verb: nobody is named, for nothing was proved, but the address is."""
+@pytest.mark.req("AUD-1", "OPS-17")
+@pytest.mark.parametrize(
+    ("token", "reason"),
+    [
+        ("", "the header Authorization is required: Bearer and a token"),
+        ("not a token", "the token must be a JWT, and this one cannot be decoded"),
+        ("expired", "exp: the token has expired"),
+    ],
+)
+async def test_a_stranger_leaves_an_entry(tmp_path: Path, token: str, reason: str) -> None:
+    """401 of every verb: the address is named, and the client where the issuer's signature proves the client."""
     async with audited(tmp_path) as (hub, asked):
         sent = hub.token(exp=1) if token == "expired" else token
         headers = {"Authorization": f"Bearer {sent}"} if token else {}
@@ -107,8 +142,8 @@ async def test_a_stranger_leaves_an_entry(tmp_path: Path, token: str) -> None:
         ):
             assert answer.status_code == 401
         for line in [*await asked.of("read"), *await asked.of("other", 2)]:
-            assert set(who(line).values()) == {hub.url}
-            assert (line["outcome"], line["outcomeDesc"]) == ("4", "Unauthenticated")
+            assert set(who(line).values()) == ({hub.url, "app"} if token == "expired" else {hub.url})
+            assert (line["outcome"], line["outcomeDesc"]) == ("4", reason)
             stranger = next(agent for agent in line["agent"] if agent["requestor"])
             assert stranger["network"]["address"] == "127.0.0.1"
 
@@ -218,7 +253,10 @@ async def test_other_verbs_and_too_many_requests_leave_an_entry(tmp_path: Path) 
     async with audited(tmp_path, rate_limit_token=1) as (hub, asked):
         assert (await hub.client.put(hub.url, headers=hub.headers())).status_code == 405
         assert (await hub.publish(event("Patient-open"))).status_code == 429
-        assert [line["outcomeDesc"] for line in await asked.of("other", 2)] == ["MethodNotAllowed", "TooMany"]
+        assert [line["outcomeDesc"] for line in await asked.of("other", 2)] == [
+            "the method must be GET or POST, not PUT",
+            "too many requests",
+        ]
 
 
 @pytest.mark.req("AUD-1")

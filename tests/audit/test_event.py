@@ -11,6 +11,7 @@ from fhir.resources.R4B.auditevent import AuditEvent
 from fhircast_hub.audit.event import Act, AuditEntry, make_audit_event, patients
 
 HUB = "https://hub.example/api/hub"
+TOPIC, HASH = "room 12 ø", "0123456789ab"
 BALP = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
 ASKED = {"issuer": "https://idp.example", "user": "ann", "client": "viewer", "address": "192.0.2.7"}
 SOURCE, DESTINATION = "110153", "110152"
@@ -18,7 +19,7 @@ SOURCE, DESTINATION = "110153", "110152"
 
 def made(act: Act = Act.PUBLISH, **members: Any) -> dict[str, Any]:
     """The AuditEvent of an entry at noon, as FHIR's models read it."""
-    line = make_audit_event(AuditEntry(act, 1_800_014_400.0, **members), HUB)
+    line = make_audit_event(AuditEntry(act, 1_800_014_400.0, **members), HUB, {TOPIC: HASH}.__getitem__)
     assert b"\n" not in line
     AuditEvent.model_validate_json(line)
     resource: dict[str, Any] = json.loads(line)
@@ -33,7 +34,7 @@ def agents(resource: dict[str, Any]) -> dict[str, dict[str, Any]]:
 @pytest.mark.req("AUD-1")
 @pytest.mark.parametrize("status", [0, 202, 401, 500])
 @pytest.mark.parametrize("asked", [{}, {"address": "192.0.2.7"}, {"client": "viewer", "issuer": "i"}, ASKED])
-@pytest.mark.parametrize("about", [{}, {"event": "Patient-open", "patients": ("Patient/p1",), "topic": "0123456789ab"}])
+@pytest.mark.parametrize("about", [{}, {"event": "Patient-open", "patients": ("Patient/p1",), "topic": TOPIC}])
 @pytest.mark.parametrize("act", Act)
 def test_every_kind_is_a_valid_auditevent(act: Act, about: dict[str, Any], asked: dict[str, Any], status: int) -> None:
     """Whatever is known of it and however it ended."""
@@ -110,15 +111,24 @@ def test_who_is_not_a_user(asked: dict[str, Any], requestor: str) -> None:
     assert ("who" in found[requestor]) == (asked.keys() != {"address"})
 
 
-@pytest.mark.req("AUD-1")
+@pytest.mark.req("AUD-1", "AUD-8")
 def test_of_which_patient_and_session() -> None:
-    """References of its patients, and the session by its keyed hash."""
-    resource = made(patients=("Patient/p1", "Patient/p2"), topic="0123456789ab")
+    """References of its patients, and the session by its topic, with the hash of log lines as a detail."""
+    resource = made(patients=("Patient/p1", "Patient/p2"), topic=TOPIC)
     person, other, session = resource["entity"]
     assert [person["what"], other["what"]] == [{"reference": "Patient/p1"}, {"reference": "Patient/p2"}]
     assert (person["type"]["code"], person["role"]["code"]) == ("1", "1")
-    assert session["what"]["identifier"] == {"system": "urn:fhircast-hub:topic", "value": "0123456789ab"}
+    assert session["what"] == {"identifier": {"system": "urn:fhircast-hub:topic", "value": TOPIC}}
+    assert session["detail"] == [{"type": "urn:fhircast-hub:topic-hash", "valueString": HASH}]
     assert (session["type"]["code"], session["role"]["code"]) == ("2", "4")
+
+
+@pytest.mark.req("AUD-8")
+def test_a_request_without_a_topic_names_none() -> None:
+    """No text that could be a topic stands there."""
+    [session] = made()["entity"]
+    assert session["what"] == {"display": "no topic was read"}
+    assert "detail" not in session
 
 
 @pytest.mark.req("AUD-1")

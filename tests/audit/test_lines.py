@@ -35,7 +35,7 @@ async def test_only_the_owner_reads_the_file(tmp_path: Path) -> None:
 async def test_stdout_has_whole_lines(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     """`-` is stdout."""
     async with httpx.AsyncClient() as client:
-        auditor = Auditor(make_sink("-", client), "https://hub.example")
+        auditor = Auditor(make_sink("-", client), "https://hub.example", str.upper)
     for each in range(3):
         auditor.record(entry(each))
     await auditor.stop()

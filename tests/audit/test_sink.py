@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import json
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -18,7 +14,7 @@ from structlog.testing import capture_logs
 
 from fhircast_hub.audit import sink as writing
 from fhircast_hub.audit.sink import Auditor, FhirServerSink
-from tests.audit.audit_world import audited, entry, number
+from tests.audit.audit_world import FhirStub, audited, entry, number
 from tests.counted import counted
 from tests.running import NO_TLS, event, running_hub, until
 
@@ -58,7 +54,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_without_a_sink_nothing_is_kept() -> None:
     """No setting, no task, no memory."""
-    auditor = Auditor(None, "https://hub.example")
+    auditor = Auditor(None, "https://hub.example", str.upper)
     auditor.record(entry(1))
     await auditor.stop()
     assert (counted(auditor.metrics.audit_lost), len(auditor._waiting), auditor._task) == (0, 0, None)
@@ -68,7 +64,7 @@ async def test_without_a_sink_nothing_is_kept() -> None:
 async def test_entries_go_in_order_and_in_batches() -> None:
     """At most BATCH at a time, each once."""
     sink = Fake()
-    auditor = Auditor(sink, "https://hub.example")
+    auditor = Auditor(sink, "https://hub.example", str.upper)
     for each in range(250):
         auditor.record(entry(each))
     await until(lambda: len(sink.got()) == 250)
@@ -85,7 +81,7 @@ async def test_entries_go_in_order_and_in_batches() -> None:
 async def test_a_sink_that_fails_is_tried_again(error: Exception) -> None:
     """With pauses that double up to a limit; nothing is lost or doubled, whatever went wrong."""
     sink = Fake(failures=5, error=error)
-    auditor = Auditor(sink, "https://hub.example")
+    auditor = Auditor(sink, "https://hub.example", str.upper)
     with capture_logs() as logs:
         for each in range(3):
             auditor.record(entry(each))
@@ -106,7 +102,7 @@ async def test_what_does_not_fit_is_counted_and_told(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(writing, "MAX_WAITING", 10)
     sink = Fake()
     sink.open.clear()
-    auditor = Auditor(sink, "https://hub.example")
+    auditor = Auditor(sink, "https://hub.example", str.upper)
     with capture_logs() as logs:
         for each in range(17):
             auditor.record(entry(each))
@@ -124,7 +120,7 @@ async def test_what_does_not_fit_is_counted_and_told(monkeypatch: pytest.MonkeyP
 async def test_stopping_brings_what_waits() -> None:
     """Entries of the last moment reach the sink."""
     sink = Fake()
-    auditor = Auditor(sink, "https://hub.example")
+    auditor = Auditor(sink, "https://hub.example", str.upper)
     for each in range(300):
         auditor.record(entry(each))
     await auditor.stop()
@@ -136,7 +132,7 @@ async def test_stopping_tries_a_sink_that_failed_once_more(monkeypatch: pytest.M
     """At once, however long the pause would have been."""
     monkeypatch.setattr(writing, "FIRST_WAIT", 1000.0)
     sink = Fake(failures=1)
-    auditor = Auditor(sink, "https://hub.example")
+    auditor = Auditor(sink, "https://hub.example", str.upper)
     auditor.record(entry(1))
     await until(lambda: sink.failures == 0)
     await auditor.stop()
@@ -151,7 +147,7 @@ async def test_stopping_does_not_wait_for_a_sink_that_is_gone(hangs: bool) -> No
     sink = Fake(failures=1000)
     if hangs:
         sink.open.clear()
-    auditor = Auditor(sink, "https://hub.example")
+    auditor = Auditor(sink, "https://hub.example", str.upper)
     with capture_logs() as logs:
         for each in range(5):
             auditor.record(entry(each))
@@ -163,53 +159,6 @@ async def test_stopping_does_not_wait_for_a_sink_that_is_gone(hangs: bool) -> No
 
 
 # --- a FHIR server ---
-
-
-class FhirStub:
-    """Takes batches; `open` is cleared to let it hang."""
-
-    def __init__(self) -> None:
-        self.open = asyncio.Event()
-        self.open.set()
-        self.statuses: Callable[[int], list[str]] = lambda count: ["201 Created"] * count
-        self.status = 200
-        self.encode: Callable[[bytes], tuple[bytes, bytes]] = lambda body: (b"identity", body)
-        #: an answer without end: so many bytes at a time, and the seconds between them
-        self.endless: tuple[int, float] | None = None
-        self.requests: list[tuple[str, dict[str, Any]]] = []
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[str]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        try:
-            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/fhir"
-        finally:
-            self.open.set()
-            server.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-            length = int(head.partition("content-length: ")[2].partition("\r")[0])
-            bundle = json.loads(await reader.readexactly(length))
-            self.requests.append((head, bundle))
-            await self.open.wait()
-            if self.endless is not None:
-                writer.write(b"HTTP/1.1 200 X\r\nConnection: close\r\n\r\n")
-            while self.endless is not None:
-                writer.write(b" " * self.endless[0])
-                await writer.drain()
-                await asyncio.sleep(self.endless[1])
-            entries = [{"response": {"status": status}} for status in self.statuses(len(bundle["entry"]))]
-            body = json.dumps({"resourceType": "Bundle", "type": "batch-response", "entry": entries}).encode()
-            encoding, body = self.encode(body)
-            writer.write(b"HTTP/1.1 %d X\r\nConnection: close\r\nContent-Encoding: %b\r\n" % (self.status, encoding))
-            writer.write(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
-            await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
 
 
 @pytest.mark.req("AUD-2")
@@ -237,7 +186,7 @@ async def test_a_batch_that_is_refused_is_brought_again(status: int) -> None:
     stub = FhirStub()
     stub.status = status
     async with stub.running() as base, httpx.AsyncClient(trust_env=False, verify=NO_TLS) as client:
-        auditor = Auditor(FhirServerSink(base, client), "https://hub.example")
+        auditor = Auditor(FhirServerSink(base, client), "https://hub.example", str.upper)
         auditor.record(entry(1))
         await until(lambda: len(stub.requests) >= 2)
         stub.status = 200
@@ -254,7 +203,7 @@ async def test_entries_that_are_refused_each_are_lost_and_told() -> None:
     stub.statuses = lambda count: ["201", "422 Unprocessable Entity", "500"][:count]
     with capture_logs() as logs:
         async with stub.running() as base, httpx.AsyncClient(trust_env=False, verify=NO_TLS) as client:
-            auditor = Auditor(FhirServerSink(base, client), "https://hub.example")
+            auditor = Auditor(FhirServerSink(base, client), "https://hub.example", str.upper)
             for each in range(3):
                 auditor.record(entry(each))
             await auditor.stop()
@@ -270,7 +219,7 @@ async def test_an_answer_that_drips_is_not_waited_for(monkeypatch: pytest.Monkey
     stub = FhirStub()
     stub.endless = (1, 0.01)
     async with stub.running() as base, httpx.AsyncClient(trust_env=False, verify=NO_TLS) as client:
-        auditor = Auditor(FhirServerSink(base, client), "https://hub.example")
+        auditor = Auditor(FhirServerSink(base, client), "https://hub.example", str.upper)
         auditor.record(entry(1))
         await until(lambda: len(stub.requests) >= 2)
         stub.endless = None
@@ -285,7 +234,7 @@ async def test_an_answer_without_end_is_not_read() -> None:
     stub = FhirStub()
     stub.endless = (1 << 16, 0.0)
     async with stub.running() as base, httpx.AsyncClient(trust_env=False, verify=NO_TLS) as client:
-        auditor = Auditor(FhirServerSink(base, client), "https://hub.example")
+        auditor = Auditor(FhirServerSink(base, client), "https://hub.example", str.upper)
         auditor.record(entry(1))
         await until(lambda: not auditor._waiting)
         await auditor.stop()

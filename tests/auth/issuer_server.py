@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections import Counter
 from typing import Any, NamedTuple, Self
 
@@ -26,7 +27,8 @@ class IssuerServer:
     `asked` counts requests by path, `heads` are their first lines and headers; while `open` is cleared, requests are counted and then kept waiting.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.answers: dict[str, Answer] = {}
         self.asked: Counter[str] = Counter()
         self.heads: list[str] = []
@@ -38,7 +40,7 @@ class IssuerServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
 
     def publish(self, path: str, document: Any) -> None:
         """Put a JSON document at `path`."""
@@ -51,7 +53,7 @@ class IssuerServer:
 
     async def start(self) -> None:
         """Listen, again on the same port after `stop`."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port, ssl=self._tls)
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:

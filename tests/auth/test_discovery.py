@@ -77,7 +77,7 @@ async def test_discovered_issuer_differs(server: IssuerServer, client: httpx.Asy
     server.publish_keys(SET)
     for other in (server.url + "/", "https://other.example", None):
         server.publish(OPENID, {"issuer": other, "jwks_uri": server.url + JWKS})
-        with pytest.raises(FetchError, match="without this issuer and a jwks_uri"):
+        with pytest.raises(FetchError, match="is not of this issuer"):
             await fetch_jwks(Issuer(server.url, "hub"), client)
     assert server.asked[JWKS] == 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 
 import httpx
@@ -18,6 +17,7 @@ from tests.auth.introspection_server import INTROSPECT, IntrospectionServer
 from tests.auth.introspection_world import AUDIENCE, OPAQUE, World, unavailable
 from tests.auth.issuer_server import JWKS, Answer
 from tests.auth.jwt_world import refused
+from tests.ports import free_port
 from tests.running import until
 from tests.tokens import Idp
 
@@ -72,8 +72,7 @@ async def test_an_issuer_that_is_away_leaves_signed_tokens_working(
     server: IntrospectionServer, client: httpx.AsyncClient, clock: FakeClock
 ) -> None:
     """Nobody listens where opaque tokens are asked about: 503 for these, and a JWT is good."""
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        away = f"http://127.0.0.1:{closed.getsockname()[1]}/introspect"
+    away = f"http://127.0.0.1:{free_port()}/introspect"
     idp = Idp(server.url, AUDIENCE)
     server.publish(JWKS, idp.jwks())
     issuer = Issuer(server.url, AUDIENCE, jwks_uri=server.url + JWKS, introspection_endpoint=away)

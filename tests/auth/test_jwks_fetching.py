@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 import httpx
 import pytest
@@ -223,16 +222,3 @@ async def test_close_while_fetching(server: IssuerServer, keys: KeySet, idp: Idp
     with pytest.raises(Unavailable):
         await waiting
     server.open.set()
-
-
-@pytest.mark.req("SEC-1")
-async def test_log_names_the_host_only(
-    server: IssuerServer, keys: KeySet, idp: Idp, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A failed fetch is logged with the issuer's host and a reason that quotes nothing of what came."""
-    lines: list[dict[str, Any]] = []
-    monkeypatch.setattr(jwks.log, "warning", lambda event, **values: lines.append({"event": event, **values}))
-    server.publish(JWKS, {"keys": "secret"})
-    with pytest.raises(Unavailable):
-        await find(keys, "key-1")
-    assert lines == [{"event": "issuer_keys_not_fetched", "issuer": "127.0.0.1", "reason": "answered no JWK Set"}]

@@ -131,8 +131,8 @@ async def test_no_kid(verifier: JwtVerifier, server: IssuerServer, clock: FakeCl
     header = {"kid": None, "x5t": "9vNzPrvF9WFqfQYbG5Q7Zl3rhtk"}
     for published in ([old], [old, new], [new]):
         server.publish(JWKS, {"keys": [idp.jwk() for idp in published]})
-        verifier._issuers[server.url]._fetch_soon()
-        await verifier._issuers[server.url]._fetching  # type: ignore[misc]
+        verifier._trusted[server.url].keys._fetch_soon()
+        await verifier._trusted[server.url].keys._fetching  # type: ignore[misc]
         for idp in published:
             assert (await verifier.verify(idp.token(now=clock.now, headers=header))).user == "user-1"
     thief = Idp(server.url, alg=alg)
@@ -264,7 +264,7 @@ async def test_remembered_tokens_keep_the_keys_fresh(
     server.asked.clear()
     clock.now += 3600
     assert at_once(verifier, token).user == "user-1"
-    fetching = verifier._issuers[idp.issuer]._fetching
+    fetching = verifier._trusted[idp.issuer].keys._fetching
     assert fetching is not None
     await fetching
     assert "signature" in await refused(verifier, token)

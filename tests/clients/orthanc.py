@@ -6,7 +6,6 @@ import glob
 import io
 import json
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import httpx
 from pydicom import examples
 from pydicom.uid import generate_uid
 
+from tests.ports import free_port
 from tools.packages import DICOMWEB, PATH
 
 ORTHANC = shutil.which("Orthanc", path=PATH)
@@ -59,8 +59,7 @@ def archive(folder: Path) -> Iterator[Archive]:
     """An Orthanc without authentication that only this machine reaches."""
     assert ORTHANC, "expected Orthanc: apt-get install orthanc"
     assert PLUGIN, "expected Orthanc's DICOMweb plugin: apt-get install orthanc-dicomweb"
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     settings = {
         "HttpPort": port,
         "DicomServerEnabled": False,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from typing import Self
+
+from tests.ports import free_port
 
 
 class Proxy:
@@ -20,9 +21,7 @@ class Proxy:
     @classmethod
     async def start(cls, target: int) -> Self:
         """A proxy that listens on a free port."""
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
-        proxy = cls(target, port)
+        proxy = cls(target, free_port())
         await proxy._listen()
         return proxy
 

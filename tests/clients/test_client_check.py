@@ -135,7 +135,7 @@ async def test_a_token_that_says_too_little(token: str, good: bool | None, said:
 @pytest.mark.parametrize(
     ("answers", "said"),
     [
-        ([Answer(401, "no")], "HTTP 401: the hub does not take the token"),
+        ([Answer(401, "no")], "HTTP 401, the hub says: no. Usual reason: the hub does not take the token"),
         ([Answer(403, "another user's")], "another user's"),
         ([Answer(400), Answer(400, "hub.topic?")], "hub.topic?"),
         ([Answer(502, "<html>")], "the hub has a problem"),
@@ -264,17 +264,18 @@ async def test_a_hub_that_says_something_else_of_participants_is_not_asked_again
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ('{"message": "the store is away"}', "The hub says: the store is away"),
-        ("the store\n is away\n", "The hub says: the store is away"),
-        ('{"message": 7}', "The hub says: nothing"),
-        ("", "The hub says: nothing"),
+        ('{"message": "the store is away"}', "the store is away"),
+        ("the store\n is away.\n", "the store is away"),
+        ('{"message": 7}', "nothing"),
+        ("", "nothing"),
     ],
 )
-async def test_the_hubs_words_are_shown_without_the_json_around_them(body: str, said: str) -> None:
-    """Of the check's own event, which goes out as JSON."""
+async def test_the_hubs_words_come_first_without_the_json_around_them(body: str, said: str) -> None:
+    """Of the check's own event, which goes out as JSON. The usual reason follows."""
     async with FakeHub() as hub:
         hub.answer_next("publish", Answer(503, body))
-        assert (await checked(hub))["echo"].text.endswith(said)
+        usual = "the hub cannot reach the token's issuer, or is starting"
+        assert (await checked(hub))["echo"].text == f"HTTP 503, the hub says: {said}. Usual reason: {usual}"
 
 
 async def test_a_hub_that_takes_only_the_names_of_the_catalogue_can_be_checked() -> None:

@@ -19,7 +19,7 @@ from fhircast_client.testing import FakeHub
 from tests.clients.cli_world import NYGARD, PATIENCE, Terminal, line
 from tests.clients.fakes import patient
 from tests.clients.places import DevHub
-from tests.process.hub_process import free_port
+from tests.ports import free_port
 
 
 @pytest.fixture
@@ -62,8 +62,11 @@ async def test_listen_ends_when_nobody_reads_what_it_prints(terminal: Terminal) 
         assert await process.wait() == 0
 
 
-async def test_context_shows_what_is_open(terminal: Terminal) -> None:
-    assert (await terminal.run("context"))[:2] == (0, "nothing is open\n")
+@pytest.mark.req("GET-4")
+async def test_context_shows_the_current_one(terminal: Terminal) -> None:
+    """After the close of the newest, the first is open still, and the hub does not tell."""
+    nothing = (0, "no current context (others may be open)\n")
+    assert (await terminal.run("context"))[:2] == nothing
     assert json.loads((await terminal.run("context", "--json"))[1]) is None
     study = {"resourceType": "ImagingStudy", "id": "s1", "description": "CT of the chest"}
     await terminal.run("open", terminal.file(study), terminal.file(NYGARD))
@@ -71,6 +74,10 @@ async def test_context_shows_what_is_open(terminal: Terminal) -> None:
     assert all(part in shown for part in ("ImagingStudy/s1", "CT of the chest", "Nygård, Ingrid", "version"))
     whole = json.loads((await terminal.run("context", "--json"))[1])
     assert [item["resource"]["id"] for item in whole["event"]["context"]] == ["s1", "p1"]
+    newer = terminal.file(study | {"id": "s2"})
+    for verb in ("open", "close"):
+        assert (await terminal.run(verb, newer, terminal.file(NYGARD)))[0] == 0
+    assert (await terminal.run("context"))[:2] == nothing
 
 
 @pytest.mark.req("CLT-65")
@@ -139,7 +146,11 @@ async def test_what_others_sent_cannot_move_the_cursor_or_stop_the_listener() ->
 def test_the_version_of_a_command(command: str) -> None:
     done = subprocess.run([Path(sys.executable).parent / command, "--version"], capture_output=True, text=True)
     package = {"fhircast": "fhircast-client"}.get(command, command)
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"{command} {version(package)}\n", "")
+    first, rest = done.stdout.split("\n", 1)
+    assert (done.returncode, first, done.stderr) == (0, f"{command} {version(package)}", "")
+    assert (rest == "") is (command == "fhircast"), (
+        "the hub also names what it runs on (tests/process/test_versions.py)"
+    )
 
 
 @pytest.mark.req("CLT-31", "CLT-63")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -28,6 +27,7 @@ from fhircast_identity import (
 )
 from tests.clients.identity_cases import MRN, NIN, patient, study
 from tests.clients.identity_server import Hospital, hospital, outcome
+from tests.ports import free_port
 
 RULES: dict[str, list[Rule]] = {"Patient": [System(MRN, "number")], "ImagingStudy": [StudyUid()]}
 OWN = "urn:oid:2.999.1"
@@ -256,9 +256,7 @@ async def test_a_server_that_says_nothing(server: Hospital, http: httpx.AsyncCli
 
 @pytest.mark.req("IDM-2", "IDM-4")
 async def test_a_server_that_is_not_there(http: httpx.AsyncClient) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    ids = IdentityMap(RULES, [FhirSearch(f"http://127.0.0.1:{port}/fhir", http)])
+    ids = IdentityMap(RULES, [FhirSearch(f"http://127.0.0.1:{free_port()}/fhir", http)])
     with pytest.raises(LookupFailed):
         await ids.find_resource(patient())
 

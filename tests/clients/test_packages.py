@@ -99,6 +99,14 @@ def test_a_wheel_and_an_sdist_have_the_license_and_who_made_them(name: str, pyth
     assert {"LICENSE", readme, "pyproject.toml", f"{source}/__init__.py"} <= names
 
 
+@pytest.mark.req("CSL-11")
+def test_the_hubs_wheel_has_the_page_of_the_console(python_packages: Path) -> None:
+    folder = ROOT / "hub" / "fhircast_hub" / "console" / "page"
+    with zipfile.ZipFile(next(python_packages.glob("fhircast_hub-*.whl"))) as wheel:
+        for path in folder.iterdir():
+            assert wheel.read(f"fhircast_hub/console/page/{path.name}") == path.read_bytes()
+
+
 @pytest.mark.parametrize("folder", [*FOLDERS, ROOT / "hub"], ids=lambda folder: str(folder.relative_to(ROOT)))
 def test_a_readme_links_to_nothing_outside_its_package(folder: Path) -> None:
     text = (folder / "README.md").read_text(encoding="utf-8")

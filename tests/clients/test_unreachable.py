@@ -28,7 +28,7 @@ from fhircast_client.unreachable import why_unreachable
 from tests.certificates import make_certificate
 from tests.clients.fakes import FAST, http_through, until
 from tests.clients.test_client_readme import example
-from tests.process.hub_process import free_port
+from tests.ports import free_port
 from tests.proxy_environment import say_of_proxies
 
 Ask = Callable[[str], Awaitable[str]]
@@ -157,6 +157,16 @@ async def test_a_port_without_tls(ask: Ask) -> None:
         port = server.sockets[0].getsockname()[1]
         said = await ask(f"https://127.0.0.1:{port}")
     assert said == f"the hub cannot be reached: 127.0.0.1:{port} does not speak TLS"
+
+
+@pytest.mark.req("CLT-28")
+async def test_a_port_with_tls_is_asked_in_plain_http(tmp_path: Path) -> None:
+    async with https(tmp_path) as (origin, _):
+        said = await over_http(origin.replace("https", "http"))
+        address = origin.removeprefix("https://")
+    assert said == f"the hub cannot be reached: {address} gave no answer in HTTP; perhaps the hub speaks https"
+    error = httpx.ReadError("hung up")
+    assert why_unreachable(error, "https://hub.example/api/hub") == "ReadError"
 
 
 @pytest.mark.req("CLT-28")

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from demo.auth import AuthServer, HubSessions
-from tests.process.hub_process import HubProcess, Visitor, free_port, hub_process
+from tests.ports import free_port
+from tests.process.hub_process import HubProcess, Visitor, hub_process
 from tests.running import event
 from tests.smart_client import AUDIENCE, User, auth_server, listen, origin, serving
 from tests.tokens import Idp

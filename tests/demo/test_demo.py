@@ -22,6 +22,7 @@ from demo import DemoError
 from demo.apps import issuers
 from demo.hub import SETTINGS
 from demo.places import PORTS, Places, find_places
+from tests.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def started(*arguments: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
     """The demo as a process, in a session of its own: none of its children is left when it has ended."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "demo", "--free-ports", *arguments],
+        [sys.executable, "-m", "demo", "--first-port", str(free_ports(len(PORTS))[0]), *arguments],
         cwd=ROOT,
         env=os.environ | environ,
         stdout=subprocess.PIPE,
@@ -118,12 +119,22 @@ def test_ports_that_are_taken_are_replaced_by_free_ones() -> None:
     assert set(listeners) == set(PORTS) - {"hub"}
 
 
-def test_free_ports_are_asked_for() -> None:
-    """What is on the usual ones does not matter, and whoever comes to them finds nothing of this demo."""
-    places, listeners = find_places("127.0.0.1", own_hub=True, usual=False)
+def test_other_ports_are_asked_for() -> None:
+    """Two demos run side by side. The second demo has none of the usual ports."""
+    first = free_ports(len(PORTS))[0]
+    places, listeners = find_places("127.0.0.1", own_hub=True, first_port=first)
     for listener in listeners.values():
         listener.close()
-    assert not set(places.ports.values()) & set(PORTS.values())
+    assert list(places.ports) == list(PORTS)
+    assert list(places.ports.values()) == list(range(first, first + len(PORTS)))
+
+
+@pytest.mark.parametrize("port", ["0", "65530", "x"])
+def test_other_ports_must_be_ports(port: str) -> None:
+    with started("--first-port", port) as process:
+        _, complaints = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert f"--first-port: expected a port from 1 to 65528, not {port}" in complaints
 
 
 def test_with_a_hub_of_somebody_else_no_port_may_move() -> None:

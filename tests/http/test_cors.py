@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from tests.running import TOPIC, RunningHub, event, running_hub
 
@@ -180,3 +181,21 @@ async def test_a_page_can_read_who_takes_part_and_begin_or_end_no_session() -> N
             added = {"Access-Control-Request-Headers": ADDED}
             preflighted = await preflight_at(hub, f"{hub.origin}/sessions{path}", PAGE, method, **added)
             assert preflighted.is_success is allowed, path
+
+
+@pytest.mark.req("CFG-6", "OPS-17")
+async def test_a_refused_preflight_tells_why_in_the_log_too() -> None:
+    """Of the origin, or of the method. The page's own text is in neither."""
+    async with running_hub(cors_origins=[PAGE]) as hub:
+        for origin, method, reason in (
+            ("https://evil.example", "POST", "the header Origin must be an origin of FHIRCAST_CORS_ORIGINS"),
+            ("https://evil.example", "DELETE", "the header Origin must be an origin of FHIRCAST_CORS_ORIGINS"),
+            (PAGE, "NORDMANN", "pages may send GET, POST, OPTIONS here, and no other method"),
+        ):
+            with capture_logs() as lines:
+                answer = await preflight(hub, "", origin, method)
+            assert (answer.status_code, answer.text) == (400, f"{reason}\n")
+            assert "origin" in listed(answer, "Vary")
+            (line,) = lines
+            assert (line["status"], line["reason"]) == (400, reason)
+            assert line["request_id"] == answer.headers["x-request-id"]

@@ -76,11 +76,10 @@ async def test_a_small_post_with_a_remembered_token_needs_no_asgi() -> None:
         ({"Authorization": "Bearer unknown"}, b"{}"),
         ({"Origin": "https://ehr.example"}, None),
         ({"Expect": "100-continue"}, None),
-        ({"Connection": "Upgrade", "Upgrade": "h2c"}, None),
         ({}, b""),
         ({}, b'{"a":"%b"}' % (b"a" * 70_000)),
     ],
-    ids=["unknown token", "browser", "expect", "upgrade", "no body", "long body"],
+    ids=["unknown token", "browser", "expect", "no body", "long body"],
 )
 async def test_another_request_goes_by_asgi(headers: dict[str, str], body: bytes | None) -> None:
     async with known() as (hub, asgi, connection):

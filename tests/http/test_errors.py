@@ -153,7 +153,7 @@ async def test_a_path_that_is_not_served_is_told_where_the_hub_is(
     async with running_hub(public_url=public_url) as hub:
         answer = await ask(hub, method, path, {})
     length = len(path.partition("?")[0])
-    said = f"the path must be that of hub.url {expected} or one of /openapi.json, not another one of length {length}"
+    said = f"the path must be that of hub.url {expected}, or one of those in /openapi.json, not another one of length {length}"
     assert (answer.status, answer.body.decode().strip()) == (404, said)
 
 

@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
 
 from fhircast_hub.http.root import ROOT_PATHS
 from tests.process.hub_process import HubProcess, hub_process, issuer_thread
-from tests.running import TOPIC
+from tests.running import TOPIC, running_hub
 
 #: Requests for each operation, half of them as described; always the same ones.
 EXAMPLES = 20
@@ -113,3 +113,10 @@ def test_the_hub_answers_as_described(described: Described, name: str) -> None:
 def possible(name: str, mode: GenerationMode) -> bool:
     """Nothing can be wrong with a request that has no parts."""
     return mode is GenerationMode.POSITIVE or name.startswith("POST")
+
+
+async def test_the_description_has_the_hubs_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client can tell what it talks to."""
+    monkeypatch.setattr("fhircast_hub.http.openapi.VERSION", "7.8.9")
+    async with running_hub() as hub:
+        assert (await hub.client.get(f"{hub.origin}/openapi.json")).json()["info"]["version"] == "7.8.9"

@@ -39,9 +39,11 @@ async def test_what_is_told_of_participants() -> None:
             assert datetime.fromisoformat(since).timestamp() == clock.now - 5
             assert datetime.fromisoformat(heard).timestamp() == clock.now
             assert endpoint.rpartition("/")[2] not in answer.text
-        await session.comes_to("Chart", "lost")
+            clock.now += 30
+        await session.comes_to("Chart", "left")
         (chart,) = (await session.api.look(session.topic)).json()
         assert chart["lastAcknowledgement"] is None
+        assert datetime.fromisoformat(chart["since"]).timestamp() == clock.now
 
 
 @pytest.mark.req("SES-6", "SUB-5", "SUB-27")
@@ -58,19 +60,31 @@ async def test_names_that_no_event_can_have_are_told() -> None:
             assert "no event" in shown["description"]
 
 
-@pytest.mark.req("SES-3", "SYN-6", "SES-7")
+@pytest.mark.req("SES-7", "SES-8", "SES-9")
+async def test_each_state_is_described() -> None:
+    """The OpenAPI description names all states, and what `since` means."""
+    async with watched() as session:
+        described = (await session.hub.client.get(f"{session.hub.origin}/openapi.json")).json()
+        shown = described["components"]["schemas"]["ShownParticipant"]["properties"]
+        states = {"not connected yet", "connected", "in sync", "does not acknowledge", "refused X", "silent", "left"}
+        assert {part.strip().partition(" (")[0] for part in shown["state"]["description"].split(";")} >= states
+        assert "or lost (" in shown["state"]["description"]
+        assert "Of left and lost: when the socket ended." in shown["since"]["description"]
+
+
+@pytest.mark.req("SES-3", "SYN-6", "SES-7", "SES-8", "SES-9")
 async def test_who_is_not_there_and_who_never_answers() -> None:
-    """`not connected yet`, then `does not acknowledge`, also after it was silent, for nobody misses it; then `lost`."""
+    """`not connected yet`, `connected`, then `does not acknowledge`, also after it was silent, for nobody misses it; then `left`."""
     async with watched() as session:
         endpoint = await session.subscribe("Viewer")
         assert await session.state("Viewer") == "not connected yet"
         async with session.hub.follow(endpoint) as follower:
-            assert await session.state("Viewer") == "does not acknowledge"
+            assert await session.state("Viewer") == "connected"
             await session.publish()
             assert await follower.names(1) == ["Patient-open"]
             await session.missed_ack()
             assert await session.state("Viewer") == "does not acknowledge"
-        await session.comes_to("Viewer", "lost")
+        await session.comes_to("Viewer", "left")
         async with session.hub.follow(endpoint):
             await session.comes_to("Viewer", "does not acknowledge")
 

@@ -219,7 +219,7 @@ async def test_an_endpoint_that_is_asked_without_upgrade_is_not_logged(capsys: p
             await connection.send(request("GET", f"/api/hub/ws/{token}", {}))
             assert (await connection.reply()).status == 426
     logged = capsys.readouterr().out
-    assert logged.count("reason=UpgradeRequired") == 2
+    assert logged.count("the request has no Upgrade: a proxy must pass on the headers Upgrade and Connection") == 2
     assert logged.count("route=socket") == 2
     assert token not in logged
 

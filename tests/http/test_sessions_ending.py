@@ -114,7 +114,7 @@ async def test_a_session_that_was_never_used_goes() -> None:
 
 @pytest.mark.req("SES-1", "SES-3")
 async def test_sessions_survive_a_restart(tmp_path: Path) -> None:
-    """The topic, whose it is, what a participant refused, and that it was made here; sockets are lost."""
+    """The topic, whose it is, what a participant refused, and that it was made here, and who left."""
     clock, idp = Clock(), Idp()
     options: dict[str, Any] = {
         "clock": clock,
@@ -128,14 +128,14 @@ async def test_sessions_survive_a_restart(tmp_path: Path) -> None:
             await session.publish()
             await session.answer(follower, 409)
             await session.comes_to("Chart", "refused Patient-open")
-        await session.comes_to("Chart", "lost")
+        await session.comes_to("Chart", "left")
         await session.subscribe("Late")
         unused = await session.api.begin("user-2")
     async with administered(**options) as api:
         assert await api.begin() == topic
         assert await api.begin("user-2") == unused
         found = {each["name"]: each["state"] for each in (await api.look(topic)).json()}
-        assert found == {"Chart": "lost", "Late": "not connected yet"}
+        assert found == {"Chart": "left", "Late": "not connected yet"}
         assert await api.may(unused, api.pacs) == [202, 202, 200]
         assert await api.may(unused) == [403, 403, 403]
         assert (await api.end(topic)).status_code == 204

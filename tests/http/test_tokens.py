@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import socket
 from typing import Any
 
 import httpx
@@ -13,6 +12,7 @@ import pytest
 
 from tests.auth.issuer_server import IssuerServer
 from tests.http.wire import ask
+from tests.ports import free_port
 from tests.running import TOPIC, RunningHub, event, issuer_setting, running_hub
 from tests.tokens import Idp
 
@@ -278,8 +278,7 @@ async def test_who_is_not_quite_a_system_client_is_none() -> None:
 @pytest.mark.req("AUT-16")
 async def test_an_issuer_that_cannot_be_reached_is_the_hubs_trouble() -> None:
     """503 with Retry-After on every verb, soon, for its tokens; those of another issuer are good meanwhile."""
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    url = f"http://127.0.0.1:{free_port()}"
     away = Idp(url)
     setting = {"issuer": url, "audience": "hub", "jwks_uri": url + "/jwks"}
     async with running_hub(others=[setting]) as hub:

@@ -5,24 +5,21 @@ Each node has a proxy of its own before the primary, and another one before the 
 
 from __future__ import annotations
 
-import random
 import secrets
 import signal
-import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 from tests.nodes.proxy import Proxy, ProxyThread, proxy_thread
+from tests.ports import free_ports
 from tests.postgresql.programs import server_folder
 from tests.postgresql.server import DATABASE, USER, PostgresServer
 from tests.process.hub_process import HubProcess, IssuerThread, hub_process, issuer_thread
 
 #: Seconds that a lost subscriber has to come back (RECONNECT_GRACE).
 GRACE = 3
-#: Below the ports of tests/postgresql, and of outgoing connections: nobody takes a port while its hub is down.
-PORTS = range(15000, 20000)
 
 #: The one order of events, as transactions of the hub wrote it. A trigger copies each row of the log, in the same
 #: transaction, for the hub empties its log after some seconds. The log has effects only where another node must hear of
@@ -61,7 +58,7 @@ class Cluster:
         self.issuer = issuer
         self._ways, self._folder, self._data = ways, folder, data
         self._secret = secrets.token_urlsafe(32)
-        self.ports = _free_ports(nodes)
+        self.ports = list(free_ports(nodes))
         self._stores: list[str] = []
         #: The present process of each node. None: the node was ended.
         self.hubs: list[HubProcess | None] = [None for _ in self.ports]
@@ -163,19 +160,6 @@ class Cluster:
                 hub.__exit__()
         for server in self._servers:
             server.crash()
-
-
-def _free_ports(count: int) -> list[int]:
-    free: list[int] = []
-    for port in random.sample(PORTS, 100):
-        try:
-            socket.create_server(("127.0.0.1", port)).close()
-        except OSError:
-            continue
-        free.append(port)
-        if len(free) == count:
-            break
-    return free
 
 
 @contextmanager

@@ -47,7 +47,7 @@ async def nodes(database: str, count: int = 2, **settings: Any) -> AsyncIterator
 
 def store_of(hub: RunningHub) -> PostgresStore:
     """The node's store."""
-    return cast("PostgresStore", hub.hub._store)
+    return cast("PostgresStore", hub.hub._stored.store)
 
 
 def at(hub: RunningHub, endpoint: str) -> str:

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import random
 import secrets
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
+from tests.ports import free_port
 from tests.postgresql.programs import PATIENCE, PostgresError, ServerProcess, give, run, wait
 
 USER = "hub"
 DATABASE = "hub"
-#: Below the ports that the kernel gives to outgoing connections: nobody takes the port while the server is down.
-PORTS = range(20000, 32000)
 Setting = str | int | bool
-
-
-def _free_port() -> int:
-    for port in random.sample(PORTS, 100):
-        try:
-            socket.create_server(("127.0.0.1", port)).close()
-        except OSError:
-            continue
-        return port
-    raise PostgresError(f"no port is free among a hundred of {PORTS.start} to {PORTS.stop - 1}")
 
 
 def _identifier(name: str) -> str:
@@ -48,7 +35,7 @@ class PostgresServer:
     def __init__(self, folder: Path, password: str, settings: Mapping[str, Setting], *, fsync: bool) -> None:
         self.folder, self.password, self.fsync = folder, password, fsync
         self.data, self.log = folder / "data", folder / "log"
-        self.port = _free_port()
+        self.port = free_port()
         self._settings = dict(settings)
         self._has_database = False
         self._process: ServerProcess | None = None

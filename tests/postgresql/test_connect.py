@@ -16,9 +16,11 @@ import asyncpg
 import pytest
 import uvloop
 
-from fhircast_hub.postgresql.connect import Connector, NoHost, keep_alive, why
-from fhircast_hub.postgresql.database import Database, DatabaseError, Link, Lost
+from fhircast_hub.postgresql.connect import Connector, NoHost, keep_alive, may_pass
+from fhircast_hub.postgresql.database import Busy, Database, DatabaseError, Fenced, Link, Lost, refused_start
+from fhircast_hub.postgresql.refusals import why
 from fhircast_hub.postgresql.schema import upgrade
+from fhircast_hub.service.ports import StoreAway
 from fhircast_hub.settings.database_url import parse
 from tests.postgresql.programs import server_folder
 from tests.postgresql.server import PostgresServer
@@ -95,10 +97,10 @@ async def test_a_standby_is_passed_over(standby: PostgresServer, postgres_server
 
 
 async def test_a_standby_alone_is_one_line(standby: PostgresServer) -> None:
-    with pytest.raises(ValueError, match=r"^the database cannot be reached: ") as caught:
+    with pytest.raises(ValueError, match=r"^the database cannot be used: ") as caught:
         await upgrade(Database(standby.url()))
-    line = f"the database cannot be reached: 127.0.0.1:{standby.port} takes no changes (a standby, or read-only)"
-    assert str(caught.value) == line
+    line = f"the database cannot be used: 127.0.0.1:{standby.port} takes no changes (a standby, or read-only)"
+    assert str(caught.value) == f"{line}; name the primary in FHIRCAST_STORE"
 
 
 async def test_hosts_that_all_fail_are_named_with_their_reasons(silent: Silent) -> None:
@@ -223,13 +225,48 @@ async def test_a_certificate_needs_an_authority(database: str, tmp_path: Path, m
             "refuses the connection at each of its addresses",
         ),
         (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
-        (ssl.SSLError(1, "certificate verify failed"), "certificate verify failed"),
+        (ssl.SSLError(1, "bad record"), "cannot be spoken to by TLS (bad record)"),
         (asyncpg.TooManyConnectionsError("hunter2"), "refuses (TooManyConnectionsError, 53300)"),
         (asyncpg.InterfaceError("hunter2"), "InterfaceError"),
     ],
 )
 def test_reasons_are_words_without_what_the_error_holds(error: Exception, words: str) -> None:
     assert why(error) == words
+
+
+@pytest.mark.req("OPS-42")
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (asyncpg.CannotConnectNowError("starting up"), True),
+        (asyncpg.TooManyConnectionsError("full"), True),
+        (asyncpg.TargetServerAttributeNotMatched("a standby"), True),
+        (asyncpg.ReadOnlySQLTransactionError("failover"), True),
+        (TimeoutError(), True),
+        (ConnectionRefusedError(), True),
+        (socket.gaierror(socket.EAI_NONAME, "no such name"), True),
+        (ssl.SSLEOFError(), True),
+        (ssl.SSLCertVerificationError(), False),
+        (ConnectionError("rejected SSL upgrade"), False),
+        (asyncpg.InvalidPasswordError("wrong"), False),
+        (asyncpg.InvalidCatalogNameError("none"), False),
+        (asyncpg.InsufficientPrivilegeError("no"), False),
+        (ValueError("a wrong version"), False),
+        (NoHost([("a:1", ssl.SSLCertVerificationError()), ("b:1", TimeoutError())]), True),
+        (NoHost([("a:1", ssl.SSLCertVerificationError())]), False),
+    ],
+    ids=repr,
+)
+def test_what_may_pass_by_itself(error: Exception, passes: bool) -> None:
+    assert may_pass(error) is passes
+
+
+@pytest.mark.req("OPS-42")
+@pytest.mark.parametrize(
+    ("error", "kind"), [(Lost(), StoreAway), (Fenced(), StoreAway), (Busy(), StoreAway), (DatabaseError(), ValueError)]
+)
+def test_only_a_refusal_of_the_database_stays(error: DatabaseError, kind: type[ValueError]) -> None:
+    assert type(refused_start(error)) is kind
 
 
 async def test_a_connection_that_the_server_ended_is_made_anew(database: str) -> None:

@@ -87,7 +87,7 @@ async def test_the_upgrade_says_what_was_done(database: str) -> None:
         ),
         (
             "create schema fhircast; create table fhircast.hub (version int); insert into fhircast.hub values (99)",
-            "the tables have version 99, and this hub needs version 1; update this hub",
+            "the tables have version 99, and this hub needs version 1; install the hub that made them, or a newer one, or restore a backup of the database",
         ),
     ],
 )
@@ -98,6 +98,51 @@ async def test_tables_of_others_stay_as_they_are(
     assert await refused(database) == line
     query = "select count(*) from pg_class where relnamespace = 'fhircast'::regnamespace"
     assert postgres_server.psql(query, name_of(database)) == str(statements.count("create table"))
+
+
+@pytest.mark.req("OPS-31")
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        (2, "install fhircast-hub 9.1.0 or newer, or restore a backup of the database"),
+        (0, "run: fhircast-hub store upgrade"),
+    ],
+)
+async def test_tables_of_another_version_name_the_hub_that_used_them(
+    database: str, postgres_server: PostgresServer, version: int, said: str
+) -> None:
+    """That of the node that started last. The line names both versions and what to do."""
+    await upgrade(Database(database))
+    for number, release in enumerate(["9.0.0", "9.1.0"]):
+        row = f"'n{number}', '{release}', now() + interval '{number} s'"
+        postgres_server.psql(f"insert into fhircast.node (name, release, started) values ({row})", name_of(database))
+    postgres_server.psql(f"update fhircast.hub set version = {version}", name_of(database))
+    line = f"the tables have version {version}, used by fhircast-hub 9.1.0, and this hub needs version 1; {said}"
+    assert await refused(database) == line
+
+
+@pytest.mark.req("OPS-30")
+async def test_the_key_of_hashes_is_read_with_the_rights_of_a_hub(
+    database: str, postgres_server: PostgresServer
+) -> None:
+    """The key is the one that every node learns. Where there is none, the line says what to do."""
+    with pytest.raises(ValueError, match=r"^the database has no tables of a hub; run: fhircast-hub store upgrade$"):
+        await SharedParts(database, None, time.time).log_key()
+    poor = Poor(postgres_server, database)
+    try:
+        await upgrade(Database(database))
+        with pytest.raises(ValueError, match=r"^this user may not use the hub's tables; run as their owner"):
+            await SharedParts(poor.url, None, time.time).log_key()
+        await upgrade(Database(database), poor.name)
+        key = await SharedParts(poor.url, None, time.time).log_key()
+        link = Link(Database(database), "test")
+        assert key == await schema.log_key(link)
+        link.close()
+        postgres_server.psql("update fhircast.hub set version = 2", name_of(database))
+        with pytest.raises(ValueError, match=r"^the tables have version 2, and this hub needs version 1; install "):
+            await SharedParts(database, None, time.time).log_key()
+    finally:
+        poor.drop()
 
 
 async def test_an_old_server_is_refused(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,18 +179,19 @@ class Poor:
         self.server.psql(f'drop role "{self.name}"')
 
 
+@pytest.mark.req("OPS-34", "OPS-35")
 async def test_a_role_without_rights_is_told_what_to_do(database: str, postgres_server: PostgresServer) -> None:
     poor = Poor(postgres_server, database)
     try:
-        line = (
-            "this user may not make the hub's tables; run as a user that may: fhircast-hub store upgrade --grant USER"
-        )
+        allow = f'grant create on database "{poor.database}" to "{poor.name}";'
+        run = f"fhircast-hub store upgrade --grant '{poor.name}'"
+        line = f"this user may not make the hub's tables; run as a user that may: {run}; or allow it: {allow}"
         assert await refused(poor.url) == line
         await upgrade(Database(database))
-        line = "this user may not use the hub's tables; run as their owner: fhircast-hub store upgrade --grant USER"
-        assert await refused(poor.url) == line
+        assert await refused(poor.url) == f"this user may not use the hub's tables; run as their owner: {run}"
         postgres_server.psql(f'revoke connect on database "{poor.database}" from public')
-        assert await refused(poor.url) == "this user may not connect to the database"
+        line = "this user may not connect to the database; as its administrator run: "
+        assert (await refused(poor.url)) == f'{line}grant connect on database "{poor.database}" to "{poor.name}";'
     finally:
         poor.drop()
 

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 import fhircast_hub
 from tests.auth.issuer_server import JWKS, IssuerServer
+from tests.ports import free_port
 from tests.running import NO_TLS, Clock, Follower, RunningHub
 from tests.tokens import Idp
 
@@ -32,12 +32,6 @@ _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "SYSTEMROOT", "TMPDIR")
 
 #: Where this process has the hub from: the child runs the same, whichever checkout is installed.
 _CODE = str(Path(fhircast_hub.__path__[0]).parent)
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def environment(folder: Path, **settings: Any) -> dict[str, str]:
@@ -142,10 +136,11 @@ class HubProcess:
 
 
 def hub_process(folder: Path, *arguments: str, **settings: Any) -> HubProcess:
-    """`fhircast-hub serve`, or what `arguments` say, on a free port; use it with `with`."""
+    """`fhircast-hub serve`, or what `arguments` say, on a free port; use it with `with`. `environ`: variables beside the settings."""
+    environ: dict[str, str] = settings.pop("environ", {})
     port = str(settings.pop("port", None) or free_port())
     values = {"port": port, "public_url": f"http://127.0.0.1:{port}/api/hub", **settings}
-    return HubProcess(folder, arguments or ("serve",), environment(folder, **values))
+    return HubProcess(folder, arguments or ("serve",), environment(folder, **values) | environ)
 
 
 class IssuerThread:
@@ -159,6 +154,10 @@ class IssuerThread:
         self._server.publish(JWKS, self.idp.jwks())
         url = self._server.url
         self.settings = [{"issuer": url, "audience": self.idp.audience, "jwks_uri": url + JWKS}]
+
+    def publish(self, path: str, document: dict[str, Any]) -> None:
+        """Answer a path with a document."""
+        self._server.publish(path, document)
 
     def stop(self) -> None:
         """Refuse connections."""

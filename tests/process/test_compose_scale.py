@@ -19,10 +19,12 @@ from websockets.exceptions import ConnectionClosed
 from demo.apps import issuers
 from demo.hub import SETTINGS
 from demo.places import PORTS, Places
+from fhircast_hub.settings.errors import SettingsError
+from fhircast_hub.settings.reading import load
 from fhircast_hub.settings.serving import require_all
-from fhircast_hub.settings.settings import SettingsError, load
+from tests.ports import free_port
 from tests.postgresql.server import PostgresServer
-from tests.process.hub_process import PATIENCE, HubProcess, IssuerThread, Visitor, back, free_port, hub_process
+from tests.process.hub_process import PATIENCE, HubProcess, IssuerThread, Visitor, back, hub_process
 from tests.process.nginx import configured_nginx, needs_nginx
 from tests.running import event
 
@@ -68,9 +70,10 @@ def test_the_settings_are_what_serve_needs(hub: str, password: Path) -> None:
     settings = load(None, environ)
     require_all(settings)
     assert (settings.is_shared, settings.host, settings.allow_insecure) == (True, "127.0.0.1", False)
+    assert settings.store_password == "hunter2"
     password.unlink()
     with pytest.raises(SettingsError):
-        require_all(settings)
+        load(None, environ)
 
 
 def test_the_hubs_differ_by_their_port() -> None:

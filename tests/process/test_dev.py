@@ -19,7 +19,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from tests.process.hub_process import PATIENCE, HubProcess, command, environment, free_port, hub_process
+from tests.ports import free_port
+from tests.process.hub_process import PATIENCE, HubProcess, command, environment, hub_process
 from tests.running import Follower, event
 from tests.webhook.callback_server import CallbackServer
 
@@ -384,3 +385,26 @@ def test_a_callback_on_this_machine_needs_a_token(tmp_path: Path, arguments: tup
         headers = {"Authorization": f"Bearer {token_of(hub)}"}
         answer = httpx.post(f"{hub.origin}/api/hub", data=form | callback, headers=headers, trust_env=False)
         assert answer.status_code == taken, answer.text
+
+
+# The console
+
+
+@pytest.mark.req("CSL-12")
+def test_dev_prints_a_link_to_the_console(dev: HubProcess) -> None:
+    """Its token is for the console alone, and the other one is not for the console."""
+    (origin, token) = re.findall(r"^console   (http://localhost:\d+)/console#token=(\S+)$", dev.stdout, re.MULTILINE)[0]
+    assert origin == f"http://localhost:{dev.port}"
+    with httpx.Client(trust_env=False, base_url=dev.origin) as client:
+        assert client.get("/console").headers["content-type"].startswith("text/html")
+        for given, status in ((token, 200), (token_of(dev), 403)):
+            assert client.get("/console/state", headers={"Authorization": f"Bearer {given}"}).status_code == status
+    assert token != token_of(dev)
+
+
+@pytest.mark.req("CSL-12")
+def test_a_setting_switches_the_console_of_dev_off(tmp_path: Path) -> None:
+    with hub_process(tmp_path, "dev", public_url=None, console=False) as hub:
+        assert "/console" not in hub.stdout
+        with httpx.Client(trust_env=False, base_url=hub.origin) as client:
+            assert client.get("/console").status_code == 404

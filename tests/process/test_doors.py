@@ -43,14 +43,15 @@ ELSEWHERE = (
         "/dev/jwks",
         "/bind/x",
     ),
+    *("/console", "/console/state", "/console/stream", "/console/sessions/end"),
     *("/admin", "/debug", "/health", "/metrics/x", "/api/hub/../../metrics/x"),
 )
-METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 @pytest.mark.req("SEC-2", "OPS-1", "CFG-1", "CFG-3")
 async def test_the_documented_doors_are_open(hub: HubProcess) -> None:
-    """Discovery, the CapabilityStatement, health and metrics answer without a token, and only to GET."""
+    """Discovery, the CapabilityStatement, health and metrics answer without a token, and only to GET and HEAD."""
     async with httpx.AsyncClient(trust_env=False, base_url=hub.origin) as client:
         for method, path in OPEN:
             assert (path, (await client.request(method, path)).status_code) == (path, 200)
@@ -73,7 +74,12 @@ async def test_every_path_under_hub_url_asks_for_a_token(hub: HubProcess, method
 @pytest.mark.req("SEC-2", "AUT-1", "SES-1")
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("POST", "/sessions"), ("GET", f"/sessions/{TOPIC}/participants"), ("DELETE", f"/sessions/{TOPIC}")],
+    [
+        ("POST", "/sessions"),
+        ("GET", f"/sessions/{TOPIC}/participants"),
+        ("HEAD", f"/sessions/{TOPIC}/participants"),
+        ("DELETE", f"/sessions/{TOPIC}"),
+    ],
 )
 async def test_the_session_api_asks_for_a_token(hub: HubProcess, method: str, path: str) -> None:
     """Before it looks at anything else."""

@@ -16,7 +16,8 @@ from websockets.asyncio.client import connect
 from fhircast_client import Event, FHIRcastClient, HubError, Status, Timings
 from tests.clients.places import within
 from tests.node import NODE
-from tests.process.hub_process import PATIENCE, HubProcess, IssuerThread, Visitor, free_port, hub_process
+from tests.ports import free_port
+from tests.process.hub_process import PATIENCE, HubProcess, IssuerThread, Visitor, hub_process
 from tests.process.nginx import needs_nginx, nginx
 from tests.running import event
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -18,8 +16,10 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from tests.certificates import make_certificate
-from tests.process.hub_process import PATIENCE, HubProcess, IssuerThread, Visitor, free_port, hub_process
+from tests.ports import free_port
+from tests.process.hub_process import IssuerThread, hub_process
 from tests.process.nginx import needs_nginx, nginx
+from tests.process.proxy_world import Proxy, ProxyVisitor, check_session, wait_for
 from tests.running import TOPIC, event, until
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "nginx.conf.example"
@@ -58,39 +58,6 @@ def configuration(folder: Path, port: int, hub_port: int) -> str:
     return f"access_log {folder}/access.log; include {folder}/site.conf;"
 
 
-def wait_for(port: int, process: subprocess.Popen[bytes], trust: ssl.SSLContext) -> None:
-    """Until nginx answers."""
-    deadline = time.monotonic() + PATIENCE
-    with httpx.Client(trust_env=False, verify=trust) as client:
-        while time.monotonic() < deadline:
-            assert process.poll() is None, "nginx ended"
-            try:
-                client.get(f"https://127.0.0.1:{port}/")
-            except httpx.TransportError:
-                time.sleep(0.02)
-            else:
-                return
-    raise AssertionError("nginx does not answer")
-
-
-class Proxy:
-    """nginx before a hub."""
-
-    def __init__(self, hub: HubProcess, folder: Path, port: int, trust: ssl.SSLContext) -> None:
-        self.hub, self.folder, self.port, self.trust = hub, folder, port, trust
-
-
-class ProxyVisitor(Visitor):
-    """A client of the hub through nginx, from this address."""
-
-    def __init__(self, proxy: Proxy, issuer: IssuerThread, address: str = "127.0.0.1") -> None:
-        super().__init__(proxy.hub, issuer.idp)
-        self.origin = f"https://127.0.0.1:{proxy.port}"
-        self.url = f"{self.origin}/api/hub"
-        transport = httpx.AsyncHTTPTransport(verify=proxy.trust, local_address=address)
-        self.client = httpx.AsyncClient(trust_env=False, timeout=PATIENCE, transport=transport)
-
-
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory: pytest.TempPathFactory, issuer: IssuerThread) -> Iterator[Proxy]:
     """nginx with the example, and a hub that trusts it."""
@@ -103,6 +70,7 @@ def proxy(tmp_path_factory: pytest.TempPathFactory, issuer: IssuerThread) -> Ite
         "rate_limit_address": 100,
         "ping_seconds": PING_SECONDS,
         "audit": (folder / "trail").as_uri(),
+        "console": True,
     }
     with hub_process(folder, **settings) as hub:
         http = configuration(folder, port, hub.port)
@@ -114,16 +82,7 @@ def proxy(tmp_path_factory: pytest.TempPathFactory, issuer: IssuerThread) -> Ite
 
 @pytest.mark.req("SUB-1", "EVT-1")
 async def test_a_session_through_nginx(proxy: Proxy, issuer: IssuerThread) -> None:
-    """Subscribed over https, followed over wss, told of an event; closed with the hub's own code."""
-    async with ProxyVisitor(proxy, issuer) as visitor:
-        endpoint = await visitor.subscribe()
-        assert endpoint.startswith(f"wss://127.0.0.1:{proxy.port}/api/hub/ws/")
-        async with visitor.follow(endpoint, ssl=proxy.trust) as follower:
-            assert (await visitor.publish(event("Patient-open"))).status_code == 202
-            assert (await follower.next())["id"] == "Patient-open-1"
-            await visitor.form(hub__mode="unsubscribe", **{"hub__channel.endpoint": endpoint})
-            assert (await follower.next())["hub.mode"] == "denied"
-            assert await follower.closed() == 1000
+    await check_session(proxy, issuer)
 
 
 @pytest.mark.req("SYN-13", "SYN-34")
@@ -247,7 +206,7 @@ async def test_a_proxy_without_upgrade_is_named(proxy: Proxy, issuer: IssuerThre
 async def test_what_stays_inside(proxy: Proxy, issuer: IssuerThread) -> None:
     """Health, metrics and the description are not shown, the session API is; nothing is in nginx's access log."""
     async with ProxyVisitor(proxy, issuer) as visitor:
-        for path in ("/health/live", "/health/ready", "/metrics", "/openapi.json", "/"):
+        for path in ("/health/live", "/health/ready", "/metrics", "/openapi.json", "/console", "/"):
             assert (await visitor.client.get(f"{visitor.origin}{path}")).status_code == 404
         assert (await visitor.client.post(f"{visitor.origin}/sessions", json={})).status_code == 401
         assert (await visitor.client.get(f"{visitor.url}/metadata")).status_code == 200

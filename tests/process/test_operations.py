@@ -14,7 +14,8 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from tests.process.hub_process import HubProcess, IssuerThread, Visitor, free_port, hub_process
+from tests.ports import free_port
+from tests.process.hub_process import HubProcess, IssuerThread, Visitor, hub_process
 from tests.running import TOPIC, Follower, event, until
 
 #: Seconds that the hub has to end (OPS-3).
@@ -194,7 +195,7 @@ async def test_sigterm_ends_the_hub_in_order(tmp_path: Path, issuer: IssuerThrea
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_an_idle_hub_at_once(tmp_path: Path, issuer: IssuerThread, number: signal.Signals) -> None:
     """With sockets, idle connections and half a request line: 1001, exit code 0, and nothing went wrong."""
-    with hub_process(tmp_path, issuers=issuer.settings) as hub:
+    with hub_process(tmp_path, issuers=issuer.settings, webhooks=False) as hub:
         async with Visitor(hub, issuer.idp) as visitor:
             _, half = await asyncio.open_connection("127.0.0.1", hub.port)
             half.write(b"POST /api/hub HT")
@@ -211,3 +212,4 @@ async def test_a_signal_ends_an_idle_hub_at_once(tmp_path: Path, issuer: IssuerT
             half.close()
     assert hub.stderr == ""
     assert {line["level"] for line in hub.lines()} == {"info"}
+    assert [line["code"] for line in hub.lines("socket closed")] == [1001] * 3

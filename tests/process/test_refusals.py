@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.process.hub_process import PATIENCE, HubProcess, IssuerThread, command, environment, free_port
+from tests.ports import free_port
+from tests.process.hub_process import PATIENCE, HubProcess, IssuerThread, command, environment
 
 ISSUER = {"issuer": "https://login.example", "audience": "hub"}
 #: Settings that are wrong, and the name that the line must begin with.
@@ -124,8 +125,9 @@ def test_what_another_hub_holds(hub: HubProcess, tmp_path: Path, issuer: IssuerT
 
 @pytest.mark.req("SEC-3")
 def test_a_host_that_is_not_ours(tmp_path: Path) -> None:
-    """An address of another machine: one line that names the setting."""
+    """An address of another machine, or a name that is none: one line that names the setting."""
     assert re.match("FHIRCAST_HOST.*192.0.2.1", one_line(serve(tmp_path, host="192.0.2.1")))
+    assert re.match("FHIRCAST_HOST.*no address", one_line(serve(tmp_path, host="no address")))
 
 
 @pytest.mark.req("SEC-3", "SEC-1")
@@ -189,3 +191,43 @@ def test_check_config_is_json_in_a_terminal_of_ascii(tmp_path: Path) -> None:
     done = command(tmp_path, "check-config", environ=environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
     assert (done.returncode, done.stderr, done.stdout.isascii()) == (0, "", True)
     assert json.loads(done.stdout)["FHIRCAST_STORE"]["value"].endswith("/Åse.db")
+
+
+@pytest.mark.req("SEC-13")
+@pytest.mark.parametrize("verb", ["serve", "check-config"])
+def test_all_mistakes_in_one_run(tmp_path: Path, verb: str) -> None:
+    """Exit code 2, a line each on stderr, and nothing on stdout."""
+    environ = environment(tmp_path, port="x", prot="s3cr3t", store="postgresql://hub:s3cr3t@127.0.0.1/hub")
+    done = command(tmp_path, verb, environ=environ)
+    assert (done.returncode, done.stdout) == (2, "")
+    names = ["FHIRCAST_PROT", "FHIRCAST_PORT", "FHIRCAST_ISSUERS", "FHIRCAST_SECRET_KEY"]
+    assert [line.partition(" ")[0] for line in done.stderr.splitlines()] == names
+    assert "s3cr3t" not in done.stderr
+
+
+@pytest.mark.req("SEC-13")
+def test_options_are_checked_with_the_settings(tmp_path: Path) -> None:
+    done = serve(tmp_path, "--workers", "2", "--ssl-keyfile", "hub.key", port="x")
+    assert [line.partition(" ")[0] for line in done.stderr.splitlines()] == [
+        "FHIRCAST_PORT",
+        "--ssl-certfile",
+        "--workers",
+    ]
+
+
+@pytest.mark.req("SEC-15", "SEC-13")
+def test_what_is_missing_on_this_machine_comes_with_the_rest(tmp_path: Path) -> None:
+    """`check-config` finds what `serve` would, also of the options, and needs no network."""
+    audit = f"file://{tmp_path}/none/trail"
+    issuers = [ISSUER | {"introspection_client_id": "hub", "introspection_endpoint": "https://login.example/x"}]
+    environ = environment(tmp_path, store="sqlite:///none/hub.db", audit=audit, issuers=issuers)
+    options = ("--ssl-certfile", "none.pem", "--ssl-keyfile", "none.key")
+    said = [command(tmp_path, verb, *options, environ=environ) for verb in ("serve", "check-config")]
+    assert [done.returncode for done in said] == [2, 2]
+    assert said[0].stderr == said[1].stderr
+    assert [re.split("[ :]", line)[0] for line in said[0].stderr.splitlines()] == [
+        "FHIRCAST_ISSUERS[0].introspection_client_secret",
+        "FHIRCAST_STORE",
+        "FHIRCAST_AUDIT",
+        "--ssl-certfile",
+    ]

@@ -16,6 +16,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidHandshake
 
+from tests.collector import Collector, collector
 from tests.process.hub_process import PATIENCE, HubProcess, IssuerThread, Visitor, hub_process
 from tests.running import event
 
@@ -47,6 +48,10 @@ class Story(NamedTuple):
     tickets: list[str]
     store: bytes
     files: dict[str, int]
+    #: What a collector of OpenTelemetry was sent, byte for byte.
+    traces: str
+    #: Names of the exported spans.
+    spans: set[str]
 
 
 @pytest.fixture(scope="module", params=["json", "console"])
@@ -56,13 +61,28 @@ def story(
     """The story at the loudest log level, in each of the formats."""
     folder = tmp_path_factory.mktemp("story")
     settings = {"issuers": issuer.settings, "log_level": "debug", "log_format": request.param}
-    with hub_process(folder, **settings) as hub:
+    with collector() as traces, hub_process(folder, environ=asked(traces), **settings) as hub:
         refusals, tickets, metrics = asyncio.run(_tell(hub, issuer))
         files = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.glob("fhircast-hub.db*")}
         store = b"".join(path.read_bytes() for path in sorted(folder.glob("fhircast-hub.db*")))
         assert hub.stop() == 0
         store += (folder / "fhircast-hub.db").read_bytes()
-        yield Story(hub.stdout, hub.stderr, metrics, refusals, tickets, store, files)
+        exported = b"".join(traces.bodies).decode("latin-1")
+        spans = {span.name for span in traces.spans()}
+        yield Story(hub.stdout, hub.stderr, metrics, refusals, tickets, store, files, exported, spans)
+
+
+def asked(traces: Collector) -> dict[str, str]:
+    """The variables of all that may export something."""
+    return {"OTEL_EXPORTER_OTLP_ENDPOINT": traces.url}
+
+
+#: What a page's tracing may write.
+TRACING = {
+    "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    "tracestate": f"vendor={FAMILY}",
+    "baggage": f"patient={NUMBER},user={USER}",
+}
 
 
 def patient(**more: str) -> dict[str, object]:
@@ -160,7 +180,7 @@ async def _wrong_paths(visitor: Visitor, token: str) -> list[str]:
         for method in ("GET", "POST", "DELETE"):
             url = f"{visitor.origin}{path}?patient={FAMILY}&access_token={KEY}"
             headers = visitor.headers(
-                token, Cookie=KEY, Referer=f"https://ehr.example/{NUMBER}", Origin=f"https://{KEY}.example"
+                token, Cookie=KEY, Referer=f"https://ehr.example/{NUMBER}", Origin=f"https://{KEY}.example", **TRACING
             )
             answers.append((await visitor.client.request(method, url, headers=headers)).text)
     return answers
@@ -249,6 +269,14 @@ def test_nothing_is_counted_that_is_somebodys(story: Story) -> None:
     assert 'fhircast_requests_total{route="publish",status="202"}' in story.metrics
     assert found(story.metrics) == set()
     assert len(re.findall("^fhircast_requests_total", story.metrics, re.MULTILINE)) < 40
+
+
+@pytest.mark.req("SEC-1")
+def test_nothing_is_traced_that_is_somebodys(story: Story) -> None:
+    """Nor in any byte that goes to a collector, also where a client writes into the headers of its trace."""
+    assert {"publish", "subscribe", "context", "socket", "decide", "commit", "write", "other"} <= story.spans
+    tickets = tuple(part for ticket in story.tickets for part in re.split(r"[./]", ticket) if len(part) > 30)
+    assert found(story.traces, beyond=tickets) == set()
 
 
 @pytest.mark.req("SEC-1", "SUB-5", "EVT-5")

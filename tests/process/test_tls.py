@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
+import signal
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +18,15 @@ import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from websockets.exceptions import ConnectionClosedError
 
+from fhircast_hub.server import GRACE_SECONDS
 from tests.certificates import make_certificate
-from tests.process.hub_process import PATIENCE, HubProcess, IssuerThread, Visitor, command, environment, free_port
+from tests.ports import free_port
+from tests.process.hub_process import PATIENCE, HubProcess, IssuerThread, Visitor, command, environment
 from tests.process.workers_world import settings_of
 from tests.running import Follower, event
+
+#: The frame by which a hub that stops closes a socket.
+CLOSED = b"\x88\x15\x03\xe9the hub is stopping"
 
 
 class TlsHub(HubProcess):
@@ -170,6 +179,69 @@ def test_files_that_cannot_be_used(tmp_path: Path, issuer: IssuerThread, wrong: 
     assert ended.stderr.startswith("--ssl-certfile")
     assert ended.stderr.count("\n") == 1
     assert "Traceback" not in ended.stderr
+
+
+def shaken(hub: TlsHub, endpoint: str) -> ssl.SSLSocket:
+    """A WebSocket after its handshake, which reads nothing by itself."""
+    connection = hub.trust.wrap_socket(
+        socket.create_connection(("127.0.0.1", hub.port), PATIENCE), server_hostname="127.0.0.1"
+    )
+    path = endpoint.partition(str(hub.port))[2]
+    connection.sendall(
+        f"GET {path} HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+    )
+    assert connection.recv(4096).startswith(b"HTTP/1.1 101 ")
+    return connection
+
+
+@pytest.mark.req("OPS-3", "OPS-43", "SYN-25")
+async def test_no_idle_client_delays_the_end(tmp_path: Path, issuer: IssuerThread) -> None:
+    """Neither a connection that is kept alive, nor a socket that does not answer the close: neither ends its side of TLS."""
+    with (
+        TlsHub(tmp_path, issuers=issuer.settings, webhooks=False) as hub,
+        closing(http.client.HTTPSConnection("127.0.0.1", hub.port, context=hub.trust)) as idle,
+    ):
+        idle.request("GET", "/health/live")
+        assert idle.getresponse().read() == b"live\n"
+        async with (
+            TlsVisitor(hub, issuer) as visitor,
+            visitor.follow(await visitor.subscribe(), ssl=hub.trust) as follower,
+        ):
+            silent = await asyncio.to_thread(shaken, hub, await visitor.subscribe(subscriber__name="silent"))
+            started = time.monotonic()
+            hub.send(signal.SIGTERM)
+            assert await follower.closed() == 1001
+            assert await asyncio.to_thread(hub.ended) == 0
+            assert time.monotonic() - started < GRACE_SECONDS - 2
+            assert b"".join(iter(lambda: silent.recv(4096), b"")).endswith(CLOSED)
+            silent.close()
+        assert [line["code"] for line in hub.lines("socket closed")] == [1001, 1001]
+        assert [line for line in hub.lines() if line["level"] == "error"] == []
+
+
+@pytest.mark.req("OPS-43")
+async def test_an_answer_that_is_read_late_is_whole(tmp_path: Path, issuer: IssuerThread) -> None:
+    """The hub that stops cuts no connection whose client has yet to receive."""
+    with TlsHub(tmp_path, issuers=issuer.settings) as hub:
+        async with TlsVisitor(hub, issuer) as visitor:
+            opened = event("Patient-open", also=[{"key": "padding", "data": "x" * 400_000}])
+            assert (await visitor.publish(opened)).status_code == 202
+            token = visitor.headers()["Authorization"]
+        with socket.socket() as plain:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            plain.connect(("127.0.0.1", hub.port))
+            with hub.trust.wrap_socket(plain, server_hostname="127.0.0.1") as late:
+                path = f"/api/hub/{opened['event']['hub.topic']}"
+                late.sendall(f"GET {path} HTTP/1.1\r\nHost: hub\r\nAuthorization: {token}\r\n\r\n".encode())
+                begin = late.recv(1)
+                hub.send(signal.SIGTERM)
+                await asyncio.sleep(1)
+                answer = begin + b"".join(iter(lambda: late.recv(65536), b""))
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert f"content-length: {len(body)}".encode() in head.lower()
+        assert len(body) > 400_000
+        assert await asyncio.to_thread(hub.ended) == 0
 
 
 @pytest.mark.req("NOD-15")

@@ -26,9 +26,9 @@ def settings_of(database: str, issuer: IssuerThread) -> dict[str, Any]:
 class WorkersProcess:
     """A hub with so many workers; all serve within a `with` block, and all are gone after it."""
 
-    def __init__(self, folder: Path, count: int, **settings: Any) -> None:
+    def __init__(self, folder: Path, count: int, *more: str, **settings: Any) -> None:
         self.count = count
-        self.hub: HubProcess = hub_process(folder, "serve", "--workers", str(count), **settings)
+        self.hub: HubProcess = hub_process(folder, "serve", "--workers", str(count), *more, **settings)
 
     def __enter__(self) -> WorkersProcess:
         try:

@@ -21,7 +21,7 @@ import pytest
 
 from fhircast_client.fake_sockets import FakeClosed, FakeSocket, Line
 from fhircast_hub.app import Hub
-from fhircast_hub.settings.settings import load
+from fhircast_hub.settings.reading import load
 from tests.running import NO_TLS, event
 from tests.tokens import Idp
 

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fhircast_hub.settings.settings import Settings, load
+from fhircast_hub.settings.reading import load
+from fhircast_hub.settings.settings import Settings
 
 ISSUER = {"issuer": "https://login.example", "audience": "hub"}
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from fhircast_hub.settings.database_url import PARAMETERS, DatabaseUrl, parse
-from fhircast_hub.settings.serving import require_all, require_secret_key, store_password
-from fhircast_hub.settings.settings import Settings, SettingsError
+from fhircast_hub.settings.errors import SettingsError
+from fhircast_hub.settings.serving import require_all
+from fhircast_hub.settings.settings import Settings
 from fhircast_hub.settings.types import mask
 from tests.settings.settings_world import from_env, issuers
 
@@ -115,7 +116,7 @@ def test_the_password_in_a_url_is_masked(url: str) -> None:
     settings = shared(url)
     assert settings.masked()["FHIRCAST_STORE"]["value"].startswith("postgresql://***@127.0.0.1/db")
     assert SECRET not in json.dumps(settings.masked()) + mask(settings.store)
-    assert store_password(settings) == SECRET
+    assert settings.store_password == SECRET
 
 
 #: Hosts and parameters, and whether nobody can listen on the way.
@@ -149,49 +150,11 @@ def test_patients_travel_to_another_host_by_verified_tls_alone(rest: str, is_saf
 @pytest.mark.req("SEC-3")
 def test_nodes_that_post_to_callbacks_need_one_key() -> None:
     """`serve` does; `store upgrade` does not."""
-    with pytest.raises(SettingsError, match=r"^FHIRCAST_SECRET_KEY is required, the same on every node"):
-        require_secret_key(from_env(STORE=URL))
-    require_secret_key(from_env(STORE=URL, WEBHOOKS="false"))
-    require_secret_key(from_env(STORE=URL, SECRET_KEY=KEY))
-    require_secret_key(from_env(STORE="memory:"))
-
-
-@pytest.mark.parametrize("text", ["pass word", "pass word\n", "pass word\r\n"])
-def test_a_password_file_has_one_line(tmp_path: Path, text: str) -> None:
-    """The end of the line is not the password's."""
-    file = tmp_path / "password"
-    file.write_bytes(text.encode())
-    settings = shared(STORE_PASSWORD_FILE=str(file))
-    require_all(settings)
-    assert store_password(settings) == "pass word"
-    assert store_password(from_env(STORE="memory:", STORE_PASSWORD_FILE="/none")) is None
-
-
-@pytest.mark.req("SEC-3", "SEC-1")
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (None, "cannot be read: No such file or directory"),
-        (b"", "must be a file with one line, the password, not an empty one"),
-        (b"\n", "must be a file with one line, the password, not an empty one"),
-        (b"hunter2\nhunter2\n", "not 15 characters with control characters"),
-        (b"hunter2\xff", "cannot be read: is not UTF-8"),
-    ],
-)
-def test_a_password_file_that_cannot_be_used_is_one_line(tmp_path: Path, content: bytes | None, words: str) -> None:
-    file = tmp_path / "password"
-    if content is not None:
-        file.write_bytes(content)
-    line = refusal(shared(STORE_PASSWORD_FILE=str(file)))
-    assert line.startswith("FHIRCAST_STORE_PASSWORD_FILE ")
-    assert words in line
-    assert SECRET not in line
-
-
-@pytest.mark.req("SEC-3", "SEC-1")
-def test_a_folder_is_no_password_file_and_one_password_is_enough(tmp_path: Path) -> None:
-    assert "cannot be read: Is a directory" in refusal(shared(STORE_PASSWORD_FILE=str(tmp_path)))
-    (tmp_path / "password").write_text(SECRET, encoding="ascii")
-    both = shared(f"postgresql://hub:{SECRET}@127.0.0.1/db", STORE_PASSWORD_FILE=str(tmp_path / "password"))
-    line = "FHIRCAST_STORE must be a URL without a password, because FHIRCAST_STORE_PASSWORD_FILE is set"
-    assert refusal(both) == line
+    line = refusal(from_env(STORE=URL, ISSUERS=issuers({})))
+    assert line.startswith("FHIRCAST_SECRET_KEY is required, the same on every node")
+    assert line.endswith(
+        "; make a key by openssl rand -hex 32, and put the key there or into the file of FHIRCAST_SECRET_KEY_FILE"
+    )
+    require_all(from_env(STORE=URL, ISSUERS=issuers({}), WEBHOOKS="false"))
+    require_all(from_env(STORE=URL, ISSUERS=issuers({}), SECRET_KEY=KEY))
+    require_all(from_env(STORE="memory:", ISSUERS=issuers({})))

@@ -13,8 +13,11 @@ import pytest
 from fhircast_hub.acknowledgements.tracker import Policy
 from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.core.limits import Rules
-from fhircast_hub.settings.serving import require_issuers
-from fhircast_hub.settings.settings import NAMES, IssuerSettings, Settings, SettingsError, load
+from fhircast_hub.settings.errors import SettingsError
+from fhircast_hub.settings.issuers import IssuerSettings
+from fhircast_hub.settings.reading import load
+from fhircast_hub.settings.serving import require_all
+from fhircast_hub.settings.settings import NAMES, Settings
 from tests.settings.settings_world import from_env, from_file, issuers
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "settings.md"
@@ -104,11 +107,12 @@ def test_settings_do_not_change_any_more() -> None:
 def test_an_issuer_has_the_members_that_auth_wants() -> None:
     given = issuers({"system_clients": ["b", "a"], "audience": ["x", "y"]})
     (issuer,) = from_env(ISSUERS=given).issuers
-    assert Issuer(**issuer.model_dump()) == Issuer(
+    assert Issuer(**issuer.plain()) == Issuer(
         issuer="https://login.example", audience=("x", "y"), system_clients=frozenset("ab")
     )
     assert Settings(issuers=(issuer,)).issuers == (issuer,)
-    assert set(IssuerSettings.model_fields) == set(Issuer.__struct_fields__)
+    of_settings_alone = {"introspection_client_secret_file"}
+    assert set(IssuerSettings.model_fields) - of_settings_alone == set(Issuer.__struct_fields__)
 
 
 @pytest.mark.parametrize(
@@ -179,8 +183,22 @@ def test_issuers_in_realms_of_their_own_need_to_say_nothing() -> None:
 @pytest.mark.req("AUT-17")
 def test_serving_needs_an_issuer() -> None:
     with pytest.raises(SettingsError, match=r"^FHIRCAST_ISSUERS is required: at least one issuer"):
-        require_issuers(Settings())
-    require_issuers(from_env(ISSUERS=issuers({})))
+        require_all(Settings())
+    require_all(from_env(ISSUERS=issuers({})))
+
+
+@pytest.mark.req("OPS-37")
+def test_a_missing_setting_asks_for_the_file_unless_one_was_given(tmp_path: Path) -> None:
+    """A setting that is there is not missing, wherever the setting came from."""
+    hint = "; give --config FILE, or FHIRCAST_STORE"
+    assert load(None, {}).hint("store") == hint
+    assert from_env(STORE="memory:").hint("store") == ""
+    assert from_file(tmp_path, "").hint("store") == ""
+    assert from_env(SECRET_KEY="k" * 32).hint("secret_key", "secret_key_file") == ""
+    with pytest.raises(SettingsError, match=r"issuer of tokens; give --config FILE, or FHIRCAST_ISSUERS; to try the"):
+        require_all(load(None, {}))
+    with pytest.raises(SettingsError, match=r"issuer of tokens; to try the hub out: fhircast-hub dev$"):
+        require_all(from_file(tmp_path, ""))
 
 
 @pytest.mark.req("SEC-1")

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
-from fhircast_hub.settings.settings import Settings, SettingsError, load
+from fhircast_hub.settings.errors import SettingsError
+from fhircast_hub.settings.reading import load
+from fhircast_hub.settings.settings import Settings
+from tests.certificates import make_certificate
 from tests.settings.settings_world import ISSUER, from_env, from_file, issuers
 
 
@@ -84,7 +87,11 @@ BAD: list[tuple[str, Any, str]] = [
     ("ISSUERS", ISSUER, "must be a list of objects … not an object"),
     ("ISSUERS", ["https://login.example"], "FHIRCAST_ISSUERS[0] must be an object, not 'https://login.example'"),
     ("ISSUERS", issuers({"issuer": None}), "FHIRCAST_ISSUERS[0].issuer is required"),
-    ("ISSUERS", issuers({}, {"audience": None}), "FHIRCAST_ISSUERS[1].audience is required"),
+    (
+        "ISSUERS",
+        issuers({}, {"issuer": "https://b.example", "audience": None}),
+        "FHIRCAST_ISSUERS[1].audience is required",
+    ),
     (
         "ISSUERS",
         issuers({"audience": []}),
@@ -133,6 +140,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("SECRET_KEY", "hunter2" * 4 + "abc", "not a value of 31 characters"),
     ("SECRET_KEY", "hunter2" * 10 + "\n", "not a value of 71 characters"),
     ("SECRETKEY", "hunter2" * 10, "is no setting of docs/settings.md; did you mean FHIRCAST_SECRET_KEY?"),
+    ("AUDIT", "http://fhir.example", "must be an https URL … not 'http://fhir.example'"),
     ("A\nB", "x", r"'FHIRCAST_A\nB' is no setting of docs/settings.md"),
 ]
 
@@ -146,7 +154,6 @@ def test_a_bad_setting_is_one_line_that_names_it_and_shows_no_secret(name: str, 
     assert len(line) < 300
 
 
-@pytest.mark.req("SEC-3")
 @pytest.mark.req("SEC-3")
 def test_the_names_of_the_client_are_no_settings() -> None:
     """Both are used in one shell; other names that begin so stay refused."""
@@ -178,7 +185,7 @@ BAD_FILES = [
     ("port = 80", "port in "),
     ("port = 80", "did you mean PORT?"),
     ("FHIRCAST_PORT = 80", "did you mean PORT?"),
-    ("[hub]\nPORT = 80", "hub in "),
+    ("[hub]\nPROT = 80", "hub in "),
     ("PORT 80", "hub.toml' cannot be read as TOML in UTF-8: Expected '=' after a key"),
     ("PORT = 1\nPORT = 2", "Cannot overwrite a value"),
     ("PORT = " + "9" * 5000, "cannot be read as TOML in UTF-8: ValueError"),
@@ -193,6 +200,47 @@ def test_a_bad_file_is_one_line(tmp_path: Path, text: str, words: str) -> None:
         from_file(tmp_path, text)
     assert all(part in str(caught.value) for part in words.split(" … "))
     assert str(caught.value).isprintable()
+
+
+#: A file, and the settings that stand in its tables, with the head of the table.
+IN_TABLES: list[tuple[str, list[tuple[str, str]]]] = [
+    ('LOG_LEVEL = "debug"', [("LOG_LEVEL", "[[ISSUERS]]")]),
+    ('log_level = "debug"\nLOG_LEVEL = "info"', [("LOG_LEVEL", "[[ISSUERS]]")]),
+    ('fhircast_secret_key = "hunter2"', [("SECRET_KEY", "[[ISSUERS]]")]),
+    ('FHIRCAST_SECRET_KEY = "hunter2"', [("SECRET_KEY", "[[ISSUERS]]")]),
+    (
+        'PORT = "x"\nSTORE = 1\n[[ISSUERS]]\nissuer = "https://b.example"\naudience = "hub"\nPORT = 1',
+        [("PORT", "[[ISSUERS]]"), ("STORE", "[[ISSUERS]]")],
+    ),
+]
+
+
+@pytest.mark.req("OPS-38", "SEC-13")
+@pytest.mark.parametrize(("below", "found"), IN_TABLES, ids=[below for below, _ in IN_TABLES])
+def test_a_setting_below_an_issuer_is_told_its_place(tmp_path: Path, below: str, found: list[tuple[str, str]]) -> None:
+    """One line for each setting, and none for what follows from its place."""
+    lines = refused_file(tmp_path, f'[[ISSUERS]]\nissuer = "https://a.example"\naudience = "hub"\n{below}')
+    file = repr(str(tmp_path / "hub.toml"))
+    assert lines == [
+        f"{name} in settings file {file} is a setting: put {name} above the first {head}" for name, head in found
+    ]
+
+
+@pytest.mark.req("OPS-38")
+@pytest.mark.parametrize(("head", "name", "place"), [("[hub]", "hub", "[hub]"), ("[[IS]]", "IS", "the first [[IS]]")])
+def test_a_setting_in_another_table_is_told_its_place(tmp_path: Path, head: str, name: str, place: str) -> None:
+    """The table itself has a line too."""
+    inside, table = refused_file(tmp_path, f"{head}\nPORT = 80")
+    assert inside.endswith(f" is a setting: put PORT above {place}")
+    assert table.startswith(f"{name} in settings file ")
+
+
+def refused_file(folder: Path, text: str) -> list[str]:
+    """The lines about a file."""
+    with pytest.raises(SettingsError) as caught:
+        from_file(folder, text)
+    assert "hunter2" not in str(caught.value)
+    return list(caught.value.lines)
 
 
 @pytest.mark.req("SEC-3")
@@ -233,3 +281,40 @@ def test_two_issuers_in_a_realm_must_both_say_their_user_claim(
     )
     given[silent]["user_claim"] = "sub"  # the default, but said
     assert len(from_env(ISSUERS=given).issuers) == 2
+
+
+@pytest.mark.req("SEC-3", "AUD-6", "AUD-7")
+@pytest.mark.parametrize(
+    ("sink", "line"),
+    [
+        (None, "FHIRCAST_AUDIT_TOKEN_FILE needs FHIRCAST_AUDIT to be the URL of a FHIR server"),
+        ("-", "FHIRCAST_AUDIT_TOKEN_FILE needs FHIRCAST_AUDIT to be the URL of a FHIR server"),
+        ("file:///var/log/audit", "FHIRCAST_AUDIT_TOKEN_FILE needs FHIRCAST_AUDIT to be the URL of a FHIR server"),
+        ("http://127.0.0.1/fhir", None),
+        ("https://fhir.example", None),
+    ],
+)
+def test_a_token_is_for_a_fhir_server(tmp_path: Path, sink: str | None, line: str | None) -> None:
+    (tmp_path / "token").write_text("hunter2")
+    given = {"AUDIT_TOKEN_FILE": str(tmp_path / "token")} | ({"AUDIT": sink} if sink else {})
+    if line is None:
+        assert from_env(**given).audit == sink
+    else:
+        assert refusal(**given) == line
+
+
+@pytest.mark.req("SEC-3", "AUD-7")
+def test_a_certificate_is_for_a_fhir_server_with_tls_and_comes_with_its_key(tmp_path: Path) -> None:
+    certificate, key = map(str, make_certificate(tmp_path))
+    both = {"AUDIT_CERT_FILE": certificate, "AUDIT_KEY_FILE": key}
+    assert from_env(AUDIT="https://fhir.example", **both).audit_certificate == (certificate, key)
+    names = "FHIRCAST_AUDIT_CERT_FILE and FHIRCAST_AUDIT_KEY_FILE must be"
+    alone = refusal(AUDIT="https://fhir.example", AUDIT_KEY_FILE=key)
+    assert alone == f"{names} given together"
+    missing = refusal(AUDIT="https://fhir.example", AUDIT_CERT_FILE="/none", AUDIT_KEY_FILE=key)
+    assert missing == f"{names} a certificate and its key: No such file or directory"
+    with pytest.raises(SettingsError) as caught:
+        from_env(AUDIT="http://127.0.0.1/fhir", **both)
+    assert caught.value.lines == tuple(
+        f"FHIRCAST_AUDIT_{name}_FILE needs FHIRCAST_AUDIT to be an https URL" for name in ("CERT", "KEY")
+    )

@@ -62,9 +62,16 @@ FULL = Session(
     },
     subscriptions={
         "subscription_id": Subscription(
-            "subscription_id", "user:user-1", "Viewer", ("Patient-open",), expires=99.5, connected_or_lost_at=1.0
+            "subscription_id",
+            "user:user-1",
+            "Viewer",
+            ("Patient-open",),
+            expires=99.5,
+            connected_or_lost_at=1.0,
+            left=True,
         )
     },
+    sent_nothing=frozenset({"subscription_id"}),
     deadline=99.5,
 )
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from fhircast_hub.service.ports import StoreAway
 from fhircast_hub.storage.sqlite import SCHEMA_VERSION
+from fhircast_hub.storage.upgrade import OLDEST_VERSION
 from tests.storage.sqlite_world import FULL, KEY, opened
 
 
@@ -43,13 +45,47 @@ async def test_a_second_hub_is_refused(tmp_path: Path) -> None:
     await (await opened(tmp_path / "hub.db")).close()
 
 
-async def test_a_file_of_another_schema_is_refused(tmp_path: Path) -> None:
-    """A file that a newer hub wrote is not touched."""
-    with sqlite3.connect(tmp_path / "hub.db") as connection:
-        connection.execute(f"pragma user_version = {SCHEMA_VERSION + 1}")
-    connection.close()
-    with pytest.raises(ValueError, match=f"schema version {SCHEMA_VERSION + 1}"):
-        await opened(tmp_path / "hub.db")
+READS = f"this hub reads versions {OLDEST_VERSION} to {SCHEMA_VERSION}"
+
+
+@pytest.mark.req("OPS-31")
+@pytest.mark.parametrize(
+    ("version", "release", "said"),
+    [
+        (
+            SCHEMA_VERSION + 1,
+            "9.1.0",
+            f"schema version {SCHEMA_VERSION + 1}, written by fhircast-hub 9.1.0; {READS}:"
+            " install fhircast-hub 9.1.0 or newer, or restore a backup of the file",
+        ),
+        (
+            SCHEMA_VERSION + 1,
+            "",
+            f"schema version {SCHEMA_VERSION + 1}; {READS}:"
+            " install the hub that wrote the file, or a newer one, or restore a backup of the file",
+        ),
+        (
+            OLDEST_VERSION - 1,
+            "",
+            f"schema version {OLDEST_VERSION - 1}; {READS}:"
+            f" open the file once with an older hub that reads version {OLDEST_VERSION - 1} and writes a newer one",
+        ),
+    ],
+)
+async def test_a_file_of_another_schema_is_refused(tmp_path: Path, version: int, release: str, said: str) -> None:
+    """The line names both versions, the hub that wrote the file, and what to do. The file is not touched."""
+    path = tmp_path / "hub.db"
+    with closing(sqlite3.connect(path)) as connection:
+        if release:
+            connection.execute("create table meta (name text primary key, value blob not null)")
+            connection.execute("insert into meta values ('release', ?)", (release.encode(),))
+        connection.execute(f"pragma user_version = {version}")
+        connection.commit()
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="schema version") as refusal:
+        await opened(path)
+    assert str(refusal.value) == f"{path} has {said}"
+    assert path.read_bytes() == before
 
 
 async def test_a_file_that_is_no_database_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -81,6 +117,15 @@ async def test_a_refused_file_is_closed(tmp_path: Path, content: str) -> None:
         await opened(path)
     assert [name for name in open_files() if name.startswith(str(tmp_path))] == []
     assert str(refusal.value)
+
+
+@pytest.mark.req("OPS-42")
+async def test_a_file_that_another_program_locks_may_be_free_later(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "hub.db", isolation_level=None)) as other:
+        other.execute("begin exclusive")
+        with pytest.raises(StoreAway, match=r"hub\.db is in use by another program"):
+            await opened(tmp_path / "hub.db")
+    await (await opened(tmp_path / "hub.db")).close()
 
 
 async def test_two_names_of_one_file_have_one_lock(tmp_path: Path) -> None:

@@ -18,7 +18,10 @@ from tests.storage.sqlite_world import FULL, opened
 
 
 async def test_a_file_of_the_schema_before_is_upgraded(tmp_path: Path) -> None:
-    """A session is the one that the hub before wrote, now and when the file is opened again."""
+    """A session is the one that the hub before wrote, now and when the file is opened again.
+
+    Its rows do not say who left, and who was sent nothing.
+    """
     connection = sqlite3.connect(tmp_path / "hub.db")
     connection.executescript((Path(__file__).parent / "schema-2.sql").read_text(encoding="utf-8"))
     connection.close()
@@ -45,10 +48,11 @@ async def test_a_file_of_the_schema_before_is_upgraded(tmp_path: Path) -> None:
         shown_opens=("patient/p1",),
         address="192.0.2.1",
     )
-    viewer = replace(FULL.subscriptions["subscription_id"], subscription_id="sid")
+    viewer = replace(FULL.subscriptions["subscription_id"], subscription_id="sid", left=False)
     post = Outgoing("hook", EventRef("e3", "e3", "Patient-open", "patient/p1"), b"post")
     assert session == replace(
         FULL,
+        sent_nothing=frozenset(),
         created_at=1.25,
         last_post_number=4,
         outbox={"hook": Queue({4: post}, 4)},

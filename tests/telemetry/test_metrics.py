@@ -39,7 +39,7 @@ def test_each_counter_and_gauge_is_read_as_it_is_counted() -> None:
 
 #: The names and types of all metrics of the hub. Operators' dashboards rely on them.
 LISTED = """
-    acknowledgements_total=counter audit_lost_total=counter callback_questions=gauge callbacks_refused_total=counter
+    acknowledgements_total=counter audit_lost_total=counter build_info=gauge callback_questions=gauge callbacks_refused_total=counter
     connections_cut_total=counter events_received_total=counter events_sent_total=counter floods_closed_total=counter
     frames_ignored_total=counter max_session_bytes=gauge pings_unanswered_total=counter posts_failed_total=counter
     posts_total=counter queue_bytes=gauge queue_messages=gauge queue_posts=gauge refusals_total=counter
@@ -47,6 +47,8 @@ LISTED = """
     refused_by_hub_bytes_total=counter refused_by_user_bytes_total=counter requests_total=counter session_bytes=gauge
     slow_readers_closed_total=counter sockets=gauge sockets_closed_total=counter sockets_opened_total=counter
     subscriptions=gauge topics=gauge unanswered_total=counter accepted_to_written_seconds=histogram
+    issuer_failures_total=counter issuer_keys=gauge issuer_keys_age_seconds=gauge issuer_requests_total=counter
+    tokens_refused_total=counter
 """
 
 
@@ -63,6 +65,16 @@ def test_metrics_without_anything_counted_are_zero() -> None:
     read = samples(Metrics())
     assert {value for (name, _), value in read.items() if name.startswith("fhircast_")} == {0.0}
     assert read["process_open_fds", ()] > 0
+
+
+@pytest.mark.req("OPS-32")
+@pytest.mark.parametrize("worker", [None, 3])
+def test_what_runs_is_a_label_of_one(worker: int | None) -> None:
+    metrics = Metrics(worker)
+    metrics.set_build("1.2.3", "3.11.9", "sqlite")
+    labels = {"version": "1.2.3", "python": "3.11.9", "store": "sqlite"} | ({"worker": "3"} if worker else {})
+    shown = {key: value for key, value in samples(metrics).items() if key[0] == "fhircast_build_info"}
+    assert shown == {("fhircast_build_info", tuple(sorted(labels.items()))): 1.0}
 
 
 @pytest.mark.req("SEC-1")

@@ -304,15 +304,16 @@ def test_what_is_told_of_a_participant() -> None:
     assert "sealed" not in repr(hook)
 
 
-@pytest.mark.req("SES-3", "SYN-1", "SYN-5", "SES-7")
+@pytest.mark.req("SES-3", "SYN-1", "SYN-5", "SES-7", "SES-8")
 def test_a_state_follows_what_a_subscriber_answers() -> None:
-    """Not connected, does not acknowledge, in sync, refused, silent, lost. Coming back clears some of the states."""
+    """Not connected, connected, does not acknowledge, in sync, refused, silent, lost. Coming back clears some of the states."""
     world = World(ack_strikes=3)
     world.subscribe("a", PATIENT)
     assert states(world) == {"a": "not connected yet"}
     world.connect("a")
-    assert states(world) == {"a": "does not acknowledge"}
+    assert states(world) == {"a": "connected"}
     world.publish("Patient-open", patient("p1"))
+    assert states(world) == {"a": "does not acknowledge"}
     world.answer("a")
     assert states(world) == {"a": "in sync"}
     world.publish("Patient-open", patient("p2"))
@@ -354,20 +355,102 @@ def test_what_is_said_first_of_several_states() -> None:
     assert world.session is not None
     subscription = world.session.subscriptions["a"]
     both = replace(subscription, refused_event="Patient-open", missed_acks=1, acknowledges=True)
-    assert state(both) == "refused Patient-open"
-    assert state(replace(both, refused_event="")) == "silent"
-    assert state(replace(both, connection="")) == "lost"
-    assert state(replace(both, connection="", never_connected=True)) == "not connected yet"
+    assert state(world.session, both) == "refused Patient-open"
+    assert state(world.session, replace(both, refused_event="")) == "silent"
+    assert state(world.session, replace(both, connection="")) == "lost"
+    assert state(world.session, replace(both, connection="", left=True)) == "left"
+    assert state(world.session, replace(both, connection="", never_connected=True)) == "not connected yet"
 
 
-@pytest.mark.req("SES-3", "WHK-6")
+@pytest.mark.req("SES-8", "SYN-1")
+@pytest.mark.parametrize("events", ["Patient-open", "Patient-select", "org.example.mine", "heartbeat", "SyncError"])
+def test_whoever_was_sent_an_event_is_not_only_connected(events: str) -> None:
+    """Any event counts, also one that no SyncError is about. Events for others do not count."""
+    world = World()
+    world.join("a", events)
+    world.join("other", "Patient-open,org.example.other")
+    world.publish("org.example.other")
+    assert states(world)["a"] == "connected"
+    world.publish("Patient-open", patient("p1"))
+    if events == "Patient-select":
+        world.publish("Patient-select", patient("p1"), {"key": "select", "reference": []})
+    elif events == "org.example.mine":
+        world.publish("org.example.mine")
+    elif events == "heartbeat":
+        world.wait(world.rules.heartbeat_seconds)
+    elif events == "SyncError":
+        assert states(world)["a"] == "connected"
+        world.answer("other", 409)
+    assert states(world)["a"] == "does not acknowledge"
+    assert world.session is not None
+    assert world.session.sent_nothing == frozenset()
+
+
+@pytest.mark.req("SES-8", "CTX-1")
+def test_a_replay_is_something_sent() -> None:
+    """A joiner of an open context is sent its open. A joiner of an empty session is sent nothing, however often it returns."""
+    world = World()
+    world.join("early", PATIENT)
+    world.disconnect("early", code=1006)
+    assert states(world) == {"early": "lost"}
+    world.connect("early")
+    assert states(world) == {"early": "connected"}
+    world.publish("Patient-open", patient("p1"))
+    world.join("late", PATIENT)
+    assert states(world) == {"early": "does not acknowledge", "late": "does not acknowledge"}
+
+
+@pytest.mark.req("SES-8")
+def test_who_is_gone_is_not_waited_for() -> None:
+    """The session forgets with the subscription that nothing was sent."""
+    world = World()
+    world.join("a", PATIENT)
+    world.join("b", PATIENT)
+    world.unsubscribe("a")
+    assert world.session is not None
+    assert world.session.sent_nothing == {"b"}
+
+
+@pytest.mark.req("SES-9", "SYN-7", "SYN-8")
+@pytest.mark.parametrize(
+    ("code", "said"), [(1000, "left"), (1001, "left"), (1005, "lost"), (1006, "lost"), (1012, "lost")]
+)
+def test_who_closed_in_order_has_left(code: int, said: str) -> None:
+    """The state stays as long as the subscription, also after RECONNECT_GRACE and a restart. A new socket clears the state."""
+    world = World()
+    world.join("a", PATIENT)
+    world.publish("Patient-open", patient("p1"))
+    world.answer("a")
+    world.disconnect("a", code=code)
+    assert states(world) == {"a": said}
+    world.wait(60)
+    world.restart()
+    assert states(world) == {"a": said}
+    world.connect("a")
+    assert states(world) == {"a": "in sync"}
+    world.disconnect("a", code=1006)
+    assert states(world) == {"a": "lost"}
+
+
+@pytest.mark.req("SES-9", "OPS-3")
+def test_nobody_leaves_by_a_restart_of_the_hub() -> None:
+    """Who was connected when the hub's process died is to come back."""
+    world = World()
+    world.join("a", PATIENT)
+    world.restart()
+    assert states(world) == {"a": "lost"}
+
+
+@pytest.mark.req("SES-3", "SES-8", "WHK-6")
 def test_a_callback_has_a_state_too() -> None:
     """A webhook is in sync once it has answered a post. Its refusals are shown."""
     world = Hooked()
     world.subscribe("hook", PATIENT, callback="https://viewer.example/hook")
-    world.settle(Connected("hook", "webhook:hook"))
+    world.settle(Connected("hook", "hook-hook"))
+    assert states(world) == {"hook": "connected"}
+    world.publish("Patient-open", patient("p1"))
     assert states(world) == {"hook": "does not acknowledge"}
     world.settle(Acknowledged("hook"))
     assert states(world) == {"hook": "in sync"}
-    world.settle(Rejected("hook", "webhook:hook", EventRef("e", "e", "Patient-open", "patient/p1"), 409))
+    world.settle(Rejected("hook", "hook-hook", EventRef("e", "e", "Patient-open", "patient/p1"), 409))
     assert states(world) == {"hook": "refused Patient-open"}
