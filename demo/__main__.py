@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from demo import DemoError
 from demo.apps import issuers, make_apps
 from demo.hub import running_hub
-from demo.places import Places, find_places
+from demo.places import FIRST, PORTS, Places, find_places
 
 
 def main() -> int:
@@ -26,9 +26,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on; browsers come to localhost")
     parser.add_argument(
-        "--no-hub", action="store_true", help="a hub listens on port 8080 already, and no port may move"
+        "--no-hub", action="store_true", help="a hub listens on the first port already, and no port may move"
     )
-    parser.add_argument("--free-ports", action="store_true", help="take free ports, not the usual ones")
+    parser.add_argument(
+        "--first-port",
+        type=_first_port,
+        default=FIRST,
+        metavar="PORT",
+        help=f"the hub's port (default: {FIRST}); the other parts have the ports after it",
+    )
     parser.add_argument(
         "--token-seconds", type=int, default=300, help="how long access tokens last; apps renew in time"
     )
@@ -41,13 +47,20 @@ def main() -> int:
     return 0
 
 
+def _first_port(text: str) -> int:
+    last = 65536 - len(PORTS)
+    if not (text.isdecimal() and 1 <= int(text) <= last):
+        raise argparse.ArgumentTypeError(f"expected a port from 1 to {last}, not {text}")
+    return int(text)
+
+
 async def demo(options: argparse.Namespace) -> None:
     """Runs until a signal comes. Raises DemoError where a part does not start."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     own_hub = not options.no_hub
-    places, sockets = find_places(options.host, own_hub=own_hub, usual=not options.free_ports)
+    places, sockets = find_places(options.host, own_hub=own_hub, first_port=options.first_port)
     apps = make_apps(places, options.token_seconds)
     hub = running_hub(places, options.host, issuers(places)) if own_hub else nullcontext()
     async with _serving(apps, sockets), hub:

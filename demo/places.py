@@ -19,6 +19,7 @@ PORTS = {
     "chart": 8086,
     "reporting": 8087,
 }
+FIRST = PORTS["hub"]
 
 
 @dataclass(frozen=True)
@@ -50,20 +51,21 @@ class Places:
         return f"{self.origin(name)}/dicomweb"
 
 
-def find_places(host: str, *, own_hub: bool, usual: bool = True) -> tuple[Places, dict[str, socket.socket]]:
+def find_places(host: str, *, own_hub: bool, first_port: int = FIRST) -> tuple[Places, dict[str, socket.socket]]:
     """The places, and a listening socket for each part but the hub, which listens in a process of its own.
 
-    Unless `usual`, all ports are free ones. A port that is taken is replaced by a free one. With a hub that runs
-    already, all ports are fixed, and a DemoError names a port that is taken.
+    The hub has the first port, and the other parts have the ports after it. A port that is taken is replaced by a
+    free one. With a hub that runs already, all ports are fixed, and a DemoError names a port that is taken.
     """
+    ports = {name: port - FIRST + first_port for name, port in PORTS.items()}
     with ExitStack() as opened:
         sockets = {
-            name: opened.enter_context(_listen(host, name, port if usual else 0, movable=own_hub))
-            for name, port in PORTS.items()
+            name: opened.enter_context(_listen(host, name, port, movable=own_hub))
+            for name, port in ports.items()
             if own_hub or name != "hub"
         }
         opened.pop_all()
-    ports = PORTS | {name: listener.getsockname()[1] for name, listener in sockets.items()}
+    ports |= {name: listener.getsockname()[1] for name, listener in sockets.items()}
     if own_hub:
         sockets.pop("hub").close()
     return Places(ports), sockets

@@ -10,7 +10,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import httpx
-from fastapi import FastAPI, Request, Response
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 Say = Callable[[str], None]
 
@@ -70,11 +73,11 @@ class Subscriber:
         return Response()  # 200 acknowledges; 409 would tell the other applications that this one did not follow
 
 
-def make_app(subscriber: Subscriber) -> FastAPI:
+def make_app(subscriber: Subscriber) -> Starlette:
     """The application with the callback at /callback. It unsubscribes when it stops."""
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         await subscriber.unsubscribe()
 
@@ -84,7 +87,5 @@ def make_app(subscriber: Subscriber) -> FastAPI:
     async def tell(request: Request) -> Response:
         return subscriber.received(await request.body(), request.headers.get("X-Hub-Signature", ""))
 
-    app = FastAPI(lifespan=lifespan, openapi_url=None)
-    app.add_api_route("/callback", ask, methods=["GET"], response_model=None)
-    app.add_api_route("/callback", tell, methods=["POST"], response_model=None)
-    return app
+    routes = [Route("/callback", ask, methods=["GET"]), Route("/callback", tell, methods=["POST"])]
+    return Starlette(routes=routes, lifespan=lifespan)

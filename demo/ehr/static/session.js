@@ -12,8 +12,10 @@ const SOON = 400;
 const STATES = [
   { begins: "in sync", key: "in-step", icon: "check", badge: "badge-ok", follows: true },
   { begins: "does not acknowledge", key: "in-step", icon: "check", badge: "badge-ok", follows: true },
+  { begins: "connected", key: "connected", icon: "check", badge: "badge-ok", follows: true },
   { begins: "refused", key: "refused", icon: "refused", badge: "badge-warn" },
   { begins: "silent", key: "silent", icon: "wait", badge: "badge-warn" },
+  { begins: "left", key: "left", icon: "off", badge: "" },
   { begins: "lost", key: "lost", icon: "off", badge: "badge-bad" },
   { begins: "not connected yet", key: "joining", icon: "wait", badge: "", follows: true },
 ];
