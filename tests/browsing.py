@@ -91,7 +91,7 @@ def running_demo(*arguments: str) -> Iterator[RunningDemo]:
         assert started.wait(60), lines
         front = page_of("".join(lines))
         assert front, lines
-        apps = httpx.get(f"{front}/config.json", trust_env=False).json()["apps"]
+        apps = httpx.get(f"{front}/config.json", timeout=PATIENCE / 1000, trust_env=False).json()["apps"]
         yield RunningDemo(process, front, apps)
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0, lines

@@ -5,15 +5,15 @@ from __future__ import annotations
 import functools
 import http.server
 import re
+import shutil
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, expect
 
 from tools.site import ROOT, build, pages
-
-SITE = ROOT / "build" / "site"
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -22,10 +22,21 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[str]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site, in a folder of its own: other tests may build the site of the repository meanwhile."""
+    root = tmp_path_factory.mktemp("repository")
+    for path in ROOT.iterdir():
+        if path.name not in {"build", "mkdocs.yml"} and not path.name.startswith("."):
+            (root / path.name).symlink_to(path)
+    shutil.copy(ROOT / "mkdocs.yml", root)
+    assert build(root) == []
+    return root / "build" / "site"
+
+
+@pytest.fixture(scope="module")
+def site(folder: Path) -> Iterator[str]:
     """The address of the site, as a hospital's own server would have it."""
-    assert build() == []
-    handler = functools.partial(Quiet, directory=str(SITE))
+    handler = functools.partial(Quiet, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -53,7 +64,7 @@ def address(page: str) -> str:
 
 
 @pytest.mark.asyncio(loop_scope="session")
-async def test_no_script_of_a_page_asks_another_host(browser: Browser, site: str) -> None:
+async def test_no_script_of_a_page_asks_another_host(browser: Browser, site: str, folder: Path) -> None:
     """A page of each folder, and each page with a diagram or a gallery: for these alone the scripts load more.
 
     The addresses in the pages themselves were checked when the site was built.
@@ -62,7 +73,9 @@ async def test_no_script_of_a_page_asks_another_host(browser: Browser, site: str
     page = await browser.new_page()
     page.on("request", lambda request: asked.append(request.url))
     some = {path.rpartition("/")[0]: address(path) for path in pages()}.values()
-    more = [each for each in map(address, pages()) if re.search("mermaid|glightbox", (SITE / each).read_text("utf-8"))]
+    more = [
+        each for each in map(address, pages()) if re.search("mermaid|glightbox", (folder / each).read_text("utf-8"))
+    ]
     for each in dict.fromkeys((*some, *more)):
         answer = await page.goto(f"{site}/{each}", wait_until="networkidle")
         assert answer

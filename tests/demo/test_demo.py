@@ -23,6 +23,7 @@ from demo.apps import issuers
 from demo.hub import SETTINGS
 from demo.places import PORTS, Places, find_places
 from tests.ports import free_ports
+from tests.running import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,11 +79,11 @@ def test_it_prints_its_url_serves_and_ends_by_a_signal(number: signal.Signals) -
     """All parts answer; Ctrl-C, `kill` and a closed terminal end all of them, with exit code 0."""
     with started() as process:
         front = address(process)
-        config = httpx.get(f"{front}/config.json", trust_env=False).json()
+        config = httpx.get(f"{front}/config.json", timeout=PATIENCE, trust_env=False).json()
         assert set(config["apps"]) == set(PORTS)
         for name, origin in config["apps"].items():
             path = "/health/ready" if name == "hub" else "/.well-known/smart-configuration" if name in {"auth", "login"} else "/"  # fmt: skip
-            assert httpx.get(f"{origin}{path}", trust_env=False).status_code == 200, name
+            assert httpx.get(f"{origin}{path}", timeout=PATIENCE, trust_env=False).status_code == 200, name
         process.send_signal(number)
         _, complaints = process.communicate(timeout=30)
     assert process.returncode == 0
@@ -199,13 +200,13 @@ def test_the_image_has_what_compose_builds() -> None:
 def test_a_hub_that_dies_is_started_again() -> None:
     """As a service manager would; whoever watches is told."""
     with started() as process:
-        origin = httpx.get(f"{address(process)}/config.json", trust_env=False).json()["apps"]["hub"]
+        origin = httpx.get(f"{address(process)}/config.json", timeout=PATIENCE, trust_env=False).json()["apps"]["hub"]
         (hub,) = hubs_of(process.pid)
         os.kill(hub, signal.SIGKILL)
         assert process.stderr
         assert "restarted" in process.stderr.readline()
         transport = httpx.HTTPTransport(retries=8)
-        with httpx.Client(transport=transport, trust_env=False) as client:
+        with httpx.Client(transport=transport, timeout=PATIENCE, trust_env=False) as client:
             assert client.get(f"{origin}/health/live").status_code == 200
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)

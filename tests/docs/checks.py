@@ -44,8 +44,8 @@ def check_shell(block: Block, folder: Path) -> None:
         ["bash", "-n"], input=block.text.replace("<clone>", "/clone"), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, f"{block.where}: {done.stderr}"
-    early = _ENDS_EARLY.search(block.text)
-    assert early is None, f"{block.where}: {early and early[0]} may end before its input does"
+    early = [match[0] for match in _ENDS_EARLY.finditer(block.text)]
+    assert not early, f"{block.where}: {early} may end before its input does"
     for line in block.text.replace("\\\n", " ").splitlines():
         for command in _OURS.findall(line.partition(" # ")[0]):
             _check_command(block, *command)

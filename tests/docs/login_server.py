@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
 
+from tests.running import PATIENCE
 from tests.tokens import Idp
 
 USER, CLIENT, LAUNCHER = "9144889", "native-chart", "login"
@@ -76,6 +77,7 @@ class LoginServer:
             f"{self.hub_url.removesuffix('/api/hub')}/sessions",
             json={"user": USER},
             headers={"Authorization": f"Bearer {self.system_token()}"},
+            timeout=PATIENCE,
             trust_env=False,
         )
         granted = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -40,11 +41,18 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
 
 
 @pytest.fixture
-def reader(tmp_path: Path, hub: HubProcess, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
-    """A reader who waits for a second only."""
-    monkeypatch.setattr(reading, "PATIENCE", 1)
+def reader(tmp_path: Path, hub: HubProcess) -> Iterator[Reader]:
     with Reader(tmp_path / "reader", hub) as reader:
         yield reader
+
+
+@contextmanager
+def in_vain(match: str) -> Iterator[None]:
+    """What the reader waits for within the block does not come, which costs a second only."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "PATIENCE", 1)
+        with pytest.raises(AssertionError, match=match):
+            yield
 
 
 def block(text: str, language: str = "sh", title: str = "") -> Block:
@@ -64,27 +72,27 @@ def test_a_block_without_an_end_is_an_error() -> None:
 
 
 def test_a_command_that_fails_is_found(reader: Reader) -> None:
-    with pytest.raises(AssertionError, match=r"page\.md:7: these commands failed"):
+    with in_vain(r"page\.md:7: these commands failed"):
         reader.type(block("false\necho behind\n"))
 
 
 def test_a_failure_within_a_pipe_is_found(reader: Reader) -> None:
-    with pytest.raises(AssertionError, match="these commands failed"):
+    with in_vain("these commands failed"):
         reader.type(block("false | cat\n"))
 
 
 def test_a_command_that_does_not_end_is_found(reader: Reader) -> None:
-    with pytest.raises(AssertionError, match="did not end"):
+    with in_vain("did not end"):
         reader.type(block("sleep 60\n"))
 
 
 def test_what_is_not_shown_is_found(reader: Reader) -> None:
     reader.type(block("echo one; echo two\n"))
-    with pytest.raises(AssertionError, match="did not show 'one'"):
+    with in_vain("did not show 'one'"):
         reader.expect(block("two\none\n", "text"))
     reader.expect(block("on…\ntwo\n", "text"))
     reader.type(block("echo three\n"))
-    with pytest.raises(AssertionError, match="did not show 'one'"):
+    with in_vain("did not show 'one'"):
         reader.expect(block("one\n", "text"))
 
 
@@ -92,14 +100,14 @@ def test_what_an_earlier_block_has_told_does_not_count_again(reader: Reader) -> 
     reader.type(block("echo in sync; echo refused; echo in sync\n"))
     for told in ("in sync\n", "refused\n", "in sync\n"):
         reader.expect(block(told, "text"))
-    with pytest.raises(AssertionError, match="did not show 'in sync', but: \\[\\]"):
+    with in_vain("did not show 'in sync', but: \\[\\]"):
         reader.expect(block("in sync\n", "text"))
 
 
 def test_what_the_hub_does_not_show_is_found(reader: Reader) -> None:
     reader.type(block("fhircast-hub dev   # Ctrl-C ends the hub\n"))
     reader.expect(block("INSECURE…\n", "text", "Terminal 1 shows"))
-    with pytest.raises(AssertionError, match="the hub did not show 'SECURE'"):
+    with in_vain("the hub did not show 'SECURE'"):
         reader.expect(block("INSECURE…\nSECURE\n", "text", "Terminal 1 shows"))
 
 

@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import re
+import select
 import socket
 import struct
 from datetime import UTC, datetime
@@ -50,22 +51,19 @@ class Socket:
     def receive(self) -> tuple[int, bytes]:
         """The next frame that is no ping: its opcode and payload. Pings are answered."""
         while True:
-            first, second = self._exactly(2)
-            size = second & 0x7F
-            if size >= 126:
-                size = int.from_bytes(self._exactly(2 if size == 126 else 8), "big")
-            payload = self._exactly(size)
-            if first & 0x0F != _PING:
-                return first & 0x0F, payload
+            opcode, payload = self._frame()
+            if opcode != _PING:
+                return opcode, payload
             self.send(payload.decode(), _PONG)
 
     def left(self) -> bytes:
-        """What has come, and nobody has read."""
-        self._connection.setblocking(False)
-        try:
-            return self._rest + self._connection.recv(65536)
-        except BlockingIOError:
-            return self._rest
+        """The payload of a frame that has come, and nobody has read. Pings are answered, and do not count."""
+        while self._has_come():
+            opcode, payload = self._frame()
+            if opcode != _PING:
+                return payload or bytes([opcode])
+            self.send(payload.decode(), _PONG)
+        return b""
 
     def cut(self) -> None:
         """End the connection without a word."""
@@ -74,6 +72,18 @@ class Socket:
 
     def close(self) -> None:
         self._connection.close()
+
+    def _has_come(self) -> bool:
+        """Whether there is a byte to read. The end of the connection is none."""
+        readable, _, _ = select.select([self._connection], [], [], 0)
+        return bool(self._rest or (readable and self._connection.recv(1, socket.MSG_PEEK)))
+
+    def _frame(self) -> tuple[int, bytes]:
+        first, second = self._exactly(2)
+        size = second & 0x7F
+        if size >= 126:
+            size = int.from_bytes(self._exactly(2 if size == 126 else 8), "big")
+        return first & 0x0F, self._exactly(size)
 
     def _exactly(self, count: int) -> bytes:
         while len(self._rest) < count:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.x509 import load_pem_x509_certificate
 
 from fhircast_hub.online.certificates import check_certificates
 from tests.certificates import make_certificate
@@ -18,7 +19,8 @@ HOUR = timedelta(hours=1)
 def test_the_end_of_a_certificate_is_told(tmp_path: Path) -> None:
     """The certificates of the tests are good for an hour. One that ends soon is to be renewed, one that has ended fails."""
     certificate, _ = make_certificate(tmp_path, "*.example.org")
-    now = datetime.now(UTC)
+    end = load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
+    now = end - HOUR
     settings = from_env(PUBLIC_URL="https://hub.example.org")
     (finding,) = check_certificates(settings, certificate, now - 30 * 24 * HOUR + HOUR / 2)
     assert (finding.is_ok, finding.said) == (False, finding.said)
@@ -26,7 +28,7 @@ def test_the_end_of_a_certificate_is_told(tmp_path: Path) -> None:
     (finding,) = check_certificates(settings, certificate, now)
     assert str(finding).startswith("warning ")
     assert finding.what == f"--ssl-certfile {certificate}"
-    assert finding.said == f"good until {now + HOUR:%Y-%m-%d %H:%M} UTC, 0 days, for *.example.org"
+    assert finding.said == f"good until {end:%Y-%m-%d %H:%M} UTC, 0 days, for *.example.org"
     assert finding.advice == "renew the certificate"
     (finding,) = check_certificates(settings, certificate, now + 2 * HOUR)
     assert (finding.is_ok, finding.advice) == (False, "renew the certificate")

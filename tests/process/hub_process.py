@@ -110,7 +110,7 @@ class HubProcess:
     def wait_until_ready(self) -> None:
         """Until /health/ready says so."""
         deadline = time.monotonic() + PATIENCE
-        with httpx.Client(trust_env=False, verify=NO_TLS) as client:
+        with httpx.Client(timeout=PATIENCE, trust_env=False, verify=NO_TLS) as client:
             while time.monotonic() < deadline:
                 assert self.process.poll() is None, f"it ended with {self.process.returncode}: {self.stderr}"
                 try:

@@ -16,7 +16,7 @@ from tests.running import event
 def wait_for(port: int, process: subprocess.Popen[bytes], trust: ssl.SSLContext) -> None:
     """Until the proxy answers."""
     deadline = time.monotonic() + PATIENCE
-    with httpx.Client(trust_env=False, verify=trust) as client:
+    with httpx.Client(timeout=PATIENCE, trust_env=False, verify=trust) as client:
         while time.monotonic() < deadline:
             assert process.poll() is None, "the proxy ended"
             try:

@@ -172,7 +172,7 @@ def scaled(tmp_path: Path, issuer: IssuerThread, postgres_server: PostgresServer
         while True:
             assert process.poll() is None, (tmp_path / "nginx" / "stderr").read_text()
             try:
-                httpx.get(origin, trust_env=False)
+                httpx.get(origin, timeout=PATIENCE, trust_env=False)
                 break
             except httpx.TransportError:
                 assert time.monotonic() < deadline

@@ -82,7 +82,7 @@ def token_of(hub: HubProcess) -> str:
 def read(hub: HubProcess, token: str) -> int:
     """The status of reading the context of a new topic with this token."""
     (hub_url,) = re.findall(r"^export HUB=https?://[^/]+(.*)$", hub.stdout, re.MULTILINE)
-    with httpx.Client(trust_env=False) as client:
+    with httpx.Client(timeout=PATIENCE, trust_env=False) as client:
         url = f"{hub.origin}{hub_url}/{uuid.uuid4()}"
         return client.get(url, headers={"Authorization": f"Bearer {token}"}).status_code
 
@@ -122,7 +122,7 @@ def test_dev_says_in_a_line_that_its_key_has_no_place(tmp_path: Path) -> None:
 def test_dev_listens_on_loopback_and_says_that_it_is_insecure(dev: HubProcess) -> None:
     """The first word is INSECURE, and another address of this machine, on the same interface, finds nobody."""
     assert banner(dev)[0].startswith("INSECURE")
-    with httpx.Client(trust_env=False) as client, pytest.raises(httpx.ConnectError):
+    with httpx.Client(timeout=PATIENCE, trust_env=False) as client, pytest.raises(httpx.ConnectError):
         client.get(f"http://127.0.0.2:{dev.port}/health/live")
 
 
@@ -161,7 +161,7 @@ def test_token_mints_for_the_dev_hub_that_runs(dev: HubProcess) -> None:
     (line,) = re.findall(r"^Another token: (.*)$", dev.stdout, re.MULTILINE)
     token = pasted(line, dev).strip()
     headers = {"Authorization": f"Bearer {token}"}
-    with httpx.Client(trust_env=False, base_url=f"{dev.origin}/api/hub", headers=headers) as client:
+    with httpx.Client(timeout=PATIENCE, trust_env=False, base_url=f"{dev.origin}/api/hub", headers=headers) as client:
         assert client.get("/topic-of-clinician-2").status_code == 200
         assert client.post("", data=form()).status_code == 202
         refused = client.post("", json=event("Patient-open", topic="old"))
@@ -282,7 +282,7 @@ def test_port_0_is_a_free_port(tmp_path: Path) -> None:
         (port,) = re.findall(r"^export HUB=http://localhost:([1-9]\d*)/api/hub$", shown, re.MULTILINE)
         assert f"Another token: fhircast-hub token --port {port} " in shown
         token = command(tmp_path, "token", "--port", port, environ=environ).stdout.strip()
-        with httpx.Client(trust_env=False, headers={"Authorization": f"Bearer {token}"}) as client:
+        with httpx.Client(timeout=PATIENCE, trust_env=False, headers={"Authorization": f"Bearer {token}"}) as client:
             assert client.get(f"http://127.0.0.1:{port}/api/hub/a-topic").status_code == 200
     finally:
         process.kill()
@@ -297,7 +297,9 @@ async def test_callbacks_on_this_machine_are_allowed(dev: HubProcess, host: str)
     headers = {"Authorization": f"Bearer {token_of(dev)}"}
     async with (
         CallbackServer("::1" if host == "[::1]" else "127.0.0.1") as server,
-        httpx.AsyncClient(trust_env=False, base_url=f"{dev.origin}/api/hub", headers=headers) as client,
+        httpx.AsyncClient(
+            timeout=PATIENCE, trust_env=False, base_url=f"{dev.origin}/api/hub", headers=headers
+        ) as client,
     ):
         await client.post("", json=event("Patient-open", "p1", topic=topic))
         asked = {
@@ -317,7 +319,9 @@ def test_the_environment_says_where_callbacks_may_be(tmp_path: Path) -> None:
     """Where it allows no network, loopback is refused as by any hub."""
     with hub_process(tmp_path, "dev", public_url=None, webhook_allowed_networks=[]) as hub:
         asked = {"hub.channel.type": "webhook", "hub.mode": "subscribe", "hub.topic": "t", "hub.events": "Patient-open"}
-        with httpx.Client(trust_env=False, headers={"Authorization": f"Bearer {token_of(hub)}"}) as client:
+        with httpx.Client(
+            timeout=PATIENCE, trust_env=False, headers={"Authorization": f"Bearer {token_of(hub)}"}
+        ) as client:
             answer = client.post(f"{hub.origin}/api/hub", data=asked | {"hub.callback": "http://127.0.0.1:9/callback"})
             assert (answer.status_code, "hub.callback" in answer.text) == (400, True)
 
@@ -327,7 +331,7 @@ async def test_legacy_serves_a_client_that_chooses_its_endpoint(legacy: HubProce
     """Without a token: subscribed, connected at /bind/ and its own UUID, confirmed, told, renewed, unsubscribed."""
     assert sum(line.startswith("INSECURE") for line in banner(legacy)) == 2
     chosen = str(uuid.uuid4())
-    async with httpx.AsyncClient(trust_env=False, base_url=f"{legacy.origin}/api/hub") as client:
+    async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False, base_url=f"{legacy.origin}/api/hub") as client:
         first = await client.post("", data=form(hub__channel__endpoint=chosen))
         assert (first.status_code, first.json()["hub.channel.endpoint"]) == (
             202,
@@ -353,7 +357,7 @@ async def test_legacy_serves_a_client_that_chooses_its_endpoint(legacy: HubProce
 async def test_a_legacy_renewal_answers_with_the_same_endpoint(legacy: HubProcess) -> None:
     """The address that was answered first, not the name that the client gave."""
     chosen = form(hub__channel__endpoint=str(uuid.uuid4()), subscriber__name="renewing")
-    async with httpx.AsyncClient(trust_env=False, base_url=f"{legacy.origin}/api/hub") as client:
+    async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False, base_url=f"{legacy.origin}/api/hub") as client:
         answers = [(await client.post("", data=chosen)).json() for _ in range(2)]
     assert answers[0] == answers[1]
 
@@ -363,7 +367,7 @@ async def test_plain_dev_serves_no_legacy_client(dev: HubProcess) -> None:
     """Without a token 401 to a form and to an event, with one 404 to an endpoint of its choosing; /bind/ leads nowhere."""
     chosen = str(uuid.uuid4())
     token = token_of(dev)
-    async with httpx.AsyncClient(trust_env=False, base_url=f"{dev.origin}/api/hub") as client:
+    async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False, base_url=f"{dev.origin}/api/hub") as client:
         assert (await client.post("", data=form(hub__channel__endpoint=chosen))).status_code == 401
         assert (await client.post("", json=event("Patient-open", topic="old"))).status_code == 401
         asked = form(hub__channel__endpoint=chosen, hub__topic="new")
@@ -383,7 +387,9 @@ def test_a_callback_on_this_machine_needs_a_token(tmp_path: Path, arguments: tup
         form = {"hub.channel.type": "webhook", "hub.mode": "subscribe", "hub.topic": "t", "hub.events": "Patient-open"}
         callback = {"hub.callback": f"http://127.0.0.1:{free_port()}/"}
         headers = {"Authorization": f"Bearer {token_of(hub)}"}
-        answer = httpx.post(f"{hub.origin}/api/hub", data=form | callback, headers=headers, trust_env=False)
+        answer = httpx.post(
+            f"{hub.origin}/api/hub", data=form | callback, headers=headers, timeout=PATIENCE, trust_env=False
+        )
         assert answer.status_code == taken, answer.text
 
 
@@ -395,7 +401,7 @@ def test_dev_prints_a_link_to_the_console(dev: HubProcess) -> None:
     """Its token is for the console alone, and the other one is not for the console."""
     (origin, token) = re.findall(r"^console   (http://localhost:\d+)/console#token=(\S+)$", dev.stdout, re.MULTILINE)[0]
     assert origin == f"http://localhost:{dev.port}"
-    with httpx.Client(trust_env=False, base_url=dev.origin) as client:
+    with httpx.Client(timeout=PATIENCE, trust_env=False, base_url=dev.origin) as client:
         assert client.get("/console").headers["content-type"].startswith("text/html")
         for given, status in ((token, 200), (token_of(dev), 403)):
             assert client.get("/console/state", headers={"Authorization": f"Bearer {given}"}).status_code == status
@@ -406,5 +412,5 @@ def test_dev_prints_a_link_to_the_console(dev: HubProcess) -> None:
 def test_a_setting_switches_the_console_of_dev_off(tmp_path: Path) -> None:
     with hub_process(tmp_path, "dev", public_url=None, console=False) as hub:
         assert "/console" not in hub.stdout
-        with httpx.Client(trust_env=False, base_url=hub.origin) as client:
+        with httpx.Client(timeout=PATIENCE, trust_env=False, base_url=hub.origin) as client:
             assert client.get("/console").status_code == 404

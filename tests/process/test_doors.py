@@ -7,7 +7,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from tests.process.hub_process import HubProcess, IssuerThread, Visitor
+from tests.process.hub_process import PATIENCE, HubProcess, IssuerThread, Visitor
 from tests.running import TOPIC, event
 
 #: The only doors that are open: CFG-1, CFG-6, CFG-3, OPS-1.
@@ -52,7 +52,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 @pytest.mark.req("SEC-2", "OPS-1", "CFG-1", "CFG-3")
 async def test_the_documented_doors_are_open(hub: HubProcess) -> None:
     """Discovery, the CapabilityStatement, health and metrics answer without a token, and only to GET and HEAD."""
-    async with httpx.AsyncClient(trust_env=False, base_url=hub.origin) as client:
+    async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False, base_url=hub.origin) as client:
         for method, path in OPEN:
             assert (path, (await client.request(method, path)).status_code) == (path, 200)
             for other in ("POST", "PUT", "DELETE"):
@@ -63,7 +63,7 @@ async def test_the_documented_doors_are_open(hub: HubProcess) -> None:
 @pytest.mark.parametrize("method", METHODS)
 async def test_every_path_under_hub_url_asks_for_a_token(hub: HubProcess, method: str) -> None:
     """401 comes before everything else, on every verb and for a body of any kind."""
-    async with httpx.AsyncClient(trust_env=False, base_url=hub.origin) as client:
+    async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False, base_url=hub.origin) as client:
         for path in UNDER_HUB:
             answer = await client.request(method, f"/api/hub{path}", json=event("Patient-open"))
             assert (path, answer.status_code, answer.headers.get("WWW-Authenticate")) == (path, 401, "Bearer")
@@ -83,7 +83,7 @@ async def test_every_path_under_hub_url_asks_for_a_token(hub: HubProcess, method
 )
 async def test_the_session_api_asks_for_a_token(hub: HubProcess, method: str, path: str) -> None:
     """Before it looks at anything else."""
-    async with httpx.AsyncClient(trust_env=False, base_url=hub.origin) as client:
+    async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False, base_url=hub.origin) as client:
         answer = await client.request(method, path, headers={"Content-Type": "application/json"})
         assert (answer.status_code, answer.headers.get("WWW-Authenticate")) == (401, "Bearer")
 
@@ -91,7 +91,7 @@ async def test_the_session_api_asks_for_a_token(hub: HubProcess, method: str, pa
 @pytest.mark.req("SEC-2")
 async def test_there_are_no_other_doors(hub: HubProcess) -> None:
     """Not those of the framework, of `dev`, of `dev --legacy`, nor any that redirect."""
-    async with httpx.AsyncClient(trust_env=False, base_url=hub.origin) as client:
+    async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False, base_url=hub.origin) as client:
         for path in ELSEWHERE:
             for method in METHODS:
                 answer = await client.request(method, path)
@@ -101,7 +101,7 @@ async def test_there_are_no_other_doors(hub: HubProcess) -> None:
 @pytest.mark.req("SEC-2")
 async def test_nothing_redirects_to_where_a_header_says(hub: HubProcess) -> None:
     """A slash at the end of a path at the root does not lead to another host."""
-    async with httpx.AsyncClient(trust_env=False, base_url=hub.origin) as client:
+    async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False, base_url=hub.origin) as client:
         for path in ("/health/live/", "/health/ready/", "/metrics/"):
             assert "Location" not in (await client.get(path, headers={"Host": "evil.example"})).headers
 

@@ -20,7 +20,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.frames import Frame, Opcode
 
-from tests.process.hub_process import HubProcess, command, hub_process
+from tests.process.hub_process import PATIENCE, HubProcess, command, hub_process
 from tests.running import Follower, event
 
 PATIENT = {"key": "patient", "resource": {"resourceType": "Patient", "id": "ewUbXT9RWEbSj5wPEdgRaBw3"}}
@@ -121,7 +121,7 @@ class Old(Follower):
 @pytest.fixture
 async def visit(hub: HubProcess) -> AsyncIterator[Visit]:
     """A visit to the hub."""
-    async with httpx.AsyncClient(trust_env=False, base_url=f"{hub.origin}/api/hub") as http:
+    async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False, base_url=f"{hub.origin}/api/hub") as http:
         yield Visit(hub, http)
 
 

@@ -15,7 +15,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from tests.ports import free_port
-from tests.process.hub_process import HubProcess, IssuerThread, Visitor, hub_process
+from tests.process.hub_process import PATIENCE, HubProcess, IssuerThread, Visitor, hub_process
 from tests.running import TOPIC, Follower, event, until
 
 #: Seconds that the hub has to end (OPS-3).
@@ -51,7 +51,7 @@ async def metric(visitor: Visitor, name: str) -> float:
 @pytest.mark.req("OPS-1")
 async def test_health_and_metrics_need_no_token_and_are_at_the_root(hub: HubProcess) -> None:
     """At the root they answer 200 to anybody; under hub.url the same paths are topics, and those need a token."""
-    async with httpx.AsyncClient(trust_env=False, base_url=hub.origin) as client:
+    async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False, base_url=hub.origin) as client:
         for path in ("/health/live", "/health/ready", "/metrics"):
             assert (await client.get(path)).status_code == 200
             assert (await client.get(f"/api/hub{path}")).status_code == 401
@@ -121,7 +121,7 @@ async def test_requests_that_reach_no_session_have_their_line_too(
     hub: HubProcess, method: str, path: str, headers: dict[str, str], status: int
 ) -> None:
     """Somebody who knocks at doors is seen, with an id in the answer."""
-    async with httpx.AsyncClient(trust_env=False, base_url=hub.origin) as client:
+    async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False, base_url=hub.origin) as client:
         answer = await client.request(method, path, headers=headers)
     assert answer.status_code == status
     await until(lambda: answer.headers.get("X-Request-Id") in [line["request_id"] for line in requests(hub)])
@@ -131,7 +131,7 @@ async def test_requests_that_reach_no_session_have_their_line_too(
 async def test_a_line_for_each_change_of_a_session(hub: HubProcess, issuer: IssuerThread) -> None:
     """A socket that comes, one that goes, and a lease that ends: each is a line with the session's keyed hash and an id."""
     async with Visitor(hub, issuer.idp) as visitor:
-        form = {"hub__topic": "changing", "hub__lease_seconds": "3", "hub__events": "Patient-open"}
+        form = {"hub__topic": "changing", "hub__events": "Patient-open"}
         answer = await visitor.form(**form)
 
         def asked() -> list[dict[str, Any]]:
@@ -140,7 +140,11 @@ async def test_a_line_for_each_change_of_a_session(hub: HubProcess, issuer: Issu
         await until(lambda: bool(asked()))
         [topic] = {line["topic"] for line in asked()}
         before = len(hub.lines())
-        async with visitor.follow(answer.json()["hub.channel.endpoint"]) as follower:
+        endpoint = answer.json()["hub.channel.endpoint"]
+        async with visitor.follow(endpoint) as follower:
+            short = {"hub.channel.endpoint": endpoint, "hub__lease_seconds": "3"}
+            assert (await visitor.form(**form, **short)).status_code == 202
+            assert (await follower.next())["hub.lease_seconds"] == 3
             assert (await follower.next())["hub.mode"] == "denied"
             assert await follower.closed() == 1000
 

@@ -44,7 +44,7 @@ class TlsHub(HubProcess):
     def wait_until_ready(self) -> None:
         """See HubProcess."""
         deadline = time.monotonic() + PATIENCE
-        with httpx.Client(trust_env=False, verify=self.trust) as client:
+        with httpx.Client(timeout=PATIENCE, trust_env=False, verify=self.trust) as client:
             while time.monotonic() < deadline:
                 assert self.process.poll() is None, self.stderr
                 try:
@@ -90,7 +90,7 @@ async def test_a_session_over_tls(tls_hub: TlsHub, issuer: IssuerThread) -> None
 
 async def test_what_is_no_tls_is_not_served(tls_hub: TlsHub) -> None:
     """Plain HTTP, and TLS of before 2008, get no answer."""
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client:
         with pytest.raises(httpx.TransportError):
             await client.get(f"http://127.0.0.1:{tls_hub.port}/health/live")
     old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

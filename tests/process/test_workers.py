@@ -21,7 +21,16 @@ from fhircast_hub.settings.machine_memory import available
 from tests.ports import free_port
 from tests.postgresql.programs import is_alive
 from tests.postgresql.server import PostgresServer
-from tests.process.hub_process import HubProcess, IssuerThread, Visitor, back, command, environment, hub_process
+from tests.process.hub_process import (
+    PATIENCE,
+    HubProcess,
+    IssuerThread,
+    Visitor,
+    back,
+    command,
+    environment,
+    hub_process,
+)
 from tests.process.workers_world import WorkersProcess, settings_of, wait
 from tests.running import Follower, event, until
 
@@ -298,8 +307,10 @@ def test_many_workers(tmp_path: Path, issuer: IssuerThread, database: str) -> No
     with WorkersProcess(tmp_path, 6, **settings_of(database, issuer)) as workers:
         workers.metrics_of([0, 1, 2, 3, 4, 5])
         for _ in range(20):
-            assert httpx.get(f"{workers.hub.origin}/health/ready", trust_env=False).status_code == 200
+            answer = httpx.get(f"{workers.hub.origin}/health/ready", trust_env=False, timeout=PATIENCE)
+            assert answer.status_code == 200
         pids = workers.pids()
         assert workers.hub.stop() == 0
-        assert workers.events("worker ended") == [0, 1, 2, 3, 4, 5]
+        assert sorted(workers.events("worker ended")) == [0, 1, 2, 3, 4, 5]
+        assert not workers.events("worker is killed")
         assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
