@@ -197,8 +197,10 @@ class Values:
 def _text(session: Session) -> bytes:
     """The rows of a session, the same for equal sessions. Sets and rows are in no order, so they are sorted."""
     audiences = [(sorted(each.keys), each.last_opened, each.members) for each in session.audiences]
-    rows = shared_changes(key_of(0), None, replace(session, audiences=()))
-    return _encode((session.topic, audiences, sorted((kind, name, body) for (_, _, kind, name), body in rows)))
+    names = sorted(session.webhook_connections), sorted(session.sent_nothing)
+    rest = replace(session, audiences=(), webhook_connections=frozenset(), sent_nothing=frozenset())
+    rows = sorted((kind, name, body) for (_, _, kind, name), body in shared_changes(key_of(0), None, rest))
+    return _encode((session.topic, audiences, names, rows))
 
 
 def _told(effects: list[Effect]) -> Told:
