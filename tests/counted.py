@@ -1,4 +1,4 @@
-"""The value of one of the hub's numbers, and the living objects of a type."""
+"""The value of one of the hub's numbers, the living objects of a type, and a hub's connections."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import TypeVar
 
 from prometheus_client import Gauge
 
+from fhircast_hub.http.protocol import HttpProtocol
 from fhircast_hub.telemetry.counting import Count
+from tests.running import RunningHub
 
 Kind = TypeVar("Kind")
 
@@ -21,3 +23,8 @@ def counted(metric: Count | Gauge) -> float:
 def alive(kind: type[Kind]) -> list[Kind]:
     """The objects of this very type that the garbage collector knows, garbage too."""
     return [each for each in gc.get_objects() if type(each) is kind]  # isinstance asks a weak proxy for what is gone
+
+
+def connections_of(hub: RunningHub) -> list[HttpProtocol]:
+    """The hub's connections that have not ended."""
+    return [each for each in alive(HttpProtocol) if each.app is hub.hub and not each._ended]

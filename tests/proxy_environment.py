@@ -1,7 +1,8 @@
-"""What environments say of proxies, right and wrong; and the certificates that a program reads."""
+"""What environments say of proxies, right and wrong; a proxy's tunnel; and the certificates that a program reads."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
 from types import ModuleType
@@ -32,6 +33,14 @@ def say_of_proxies(patch: pytest.MonkeyPatch, **variables: str) -> None:
             patch.delenv(name)
     for name, value in variables.items():
         patch.setenv(name, value)
+
+
+async def pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    """One direction of a proxy's tunnel: pass on all bytes, then close."""
+    while data := await source.read(65536):
+        sink.write(data)
+        await sink.drain()
+    sink.close()
 
 
 def reads(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str) -> list[ssl.SSLContext]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 import tomllib
 from collections.abc import Callable, Iterable
 from graphlib import TopologicalSorter
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fhircast_hub.settings.settings import CLIENTS, NAMES
+from tests.checkout import ROOT, committed
 from tools.architecture import (
     PACKAGE,
     Graph,
@@ -26,8 +26,8 @@ from tools.architecture import (
     with_picture,
 )
 from tools.fresh import RELEASES
+from tools.hashes import normal
 
-ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: The rooms of the house, floor by floor: what each may import of those below. A room is a folder, or a module that stands alone.
@@ -206,18 +206,6 @@ def test_nine_functions_of_ten_stay_within_25_lines() -> None:
     assert len(long) <= len(lengths) / 10, long
 
 
-def committed() -> list[Path]:
-    """The files of the repository, and those about to be: all that git does not ignore."""
-    listed = subprocess.run(
-        ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.split("\0")
-    return [ROOT / name for name in listed if name and (ROOT / name).is_file()]
-
-
 #: What must not get into the repository, and why. No pattern matches its own text.
 FORBIDDEN = {
     "a package registry": r'"resolved": *"http|index[-_]url|find[-_]links|registry *= *"?http|https?://\S*/simple(?:/|\s|$)'
@@ -270,11 +258,6 @@ def test_constraints_name_exact_versions_alone() -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     for line in lines:
         assert re.fullmatch(r"#.*|[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+", line), line
-
-
-def normal(name: str) -> str:
-    """A distribution's name as PEP 503 compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def test_every_dependency_is_constrained() -> None:

@@ -17,7 +17,7 @@ from fhircast_hub.audit import sink as writing
 from tests.audit.audit_world import FhirStub
 from tests.certificates import make_certificate
 from tests.counted import counted
-from tests.proxy_environment import say_of_proxies
+from tests.proxy_environment import pass_on, say_of_proxies
 from tests.running import RunningHub, running_hub, until
 
 TOKEN = "hunter2.first-token_~+/=="
@@ -177,7 +177,7 @@ async def test_a_certificate_through_a_proxy(hospital: Hospital, monkeypatch: py
         asked.append((await reader.readuntil(b"\r\n\r\n")).decode().partition("\r")[0])
         there, back = await asyncio.open_connection("127.0.0.1", int(asked[-1].split()[1].rpartition(":")[2]))
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-        await asyncio.gather(_pass(reader, back), _pass(there, writer))
+        await asyncio.gather(pass_on(reader, back), pass_on(there, writer))
 
     monkeypatch.setattr("fhircast_hub.app.LOOPBACK", ())
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as proxy:
@@ -185,13 +185,6 @@ async def test_a_certificate_through_a_proxy(hospital: Hospital, monkeypatch: py
         async with hospital.audited(**hospital.files) as hub:
             await brought(hub)
     assert asked[0].startswith("CONNECT 127.0.0.1:")
-
-
-async def _pass(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    while data := await source.read(65536):
-        sink.write(data)
-        await sink.drain()
-    sink.close()
 
 
 @pytest.mark.req("AUD-7")

@@ -10,7 +10,7 @@ import pytest
 
 from tests.clients.cli_world import Terminal, line
 from tests.clients.places import DevHub
-from tests.proxy_environment import ODD, say_of_proxies
+from tests.proxy_environment import ODD, pass_on, say_of_proxies
 
 
 @pytest.fixture
@@ -101,9 +101,3 @@ async def test_what_a_proxy_refuses_is_not_taken_for_the_hubs_answer(
             await listener.communicate()
     assert (code, out.splitlines()[-1]) == (1, "FAILED  socket        the proxy answered 403 to CONNECT")
     assert "the hub cannot be reached: the proxy answered 403 to CONNECT" in shown
-
-
-async def pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    while data := await source.read(65536):
-        sink.write(data)
-    sink.close()

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import AsyncIterator, Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -15,27 +12,18 @@ from playwright.async_api import Page, WebSocketRoute, expect
 from tests.browsing import launch_browser, playing
 from tests.clients.fakes import patient
 from tests.clients.places import DevHub, RealPlace
+from tests.static_server import served
 
 LIBRARY = Path(__file__).parents[2] / "clients" / "javascript"
 #: Closes a WebSocket as a hub that fails would.
 _BROKEN = 1011
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *arguments: object) -> None:
-        """Nothing."""
-
-
 @pytest.fixture(scope="module")
 def library() -> Iterator[str]:
     """The address at which the library's files are, as they are in the repository."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(LIBRARY)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(LIBRARY) as address:
+        yield address
 
 
 @pytest.fixture

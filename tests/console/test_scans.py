@@ -16,26 +16,16 @@ from fhircast_hub.core.errors import TooMany, Unavailable
 from fhircast_hub.service.session_list import LocalSessions, SessionRow, Wanted
 from tests.console.console_world import operated
 from tests.core.world import token
-from tests.running import until
+from tests.running import Clock, until
 
 pytestmark = pytest.mark.req("CSL-16")
-
-
-class Clock:
-    """A clock that stands still."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        """The time."""
-        return self.now
 
 
 class Scanning:
     """Scans whose turns tests give back by hand."""
 
     def __init__(self) -> None:
-        self.clock, self.accounts = Clock(), Accounts()
+        self.clock, self.accounts = Clock(1000.0), Accounts()
         self.scans = Scans(self.accounts, self.clock)
         #: Names of the scans in the order of their turns, and who was refused.
         self.began: list[str] = []

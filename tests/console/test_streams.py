@@ -18,12 +18,11 @@ from fhircast_hub.console.paced import Late
 from fhircast_hub.console.streams import OF_ALL, OF_OPERATOR, Place, Streams
 from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.errors import TooMany
-from fhircast_hub.http.protocol import HttpProtocol
 from fhircast_hub.http.request import Message
 from fhircast_hub.service.session_list import LocalSessions
 from tests.console.console_world import READ, Operated, operated
 from tests.core.world import token
-from tests.counted import alive
+from tests.counted import connections_of
 from tests.running import to_the_end, until
 
 
@@ -301,8 +300,8 @@ async def test_a_reader_by_the_byte_is_cut_when_its_stream_ends(monkeypatch: pyt
             loop = asyncio.get_running_loop()
             await loop.sock_connect(slow, (host, console.hub.port))
             head = f"GET /console/stream HTTP/1.1\r\nHost: hub\r\nAuthorization: Bearer {console.reader}\r\n\r\n"
-            await until(lambda: any(each.client == slow.getsockname() for each in connections(console)))
-            for each in connections(console):  # else the kernel would take all
+            await until(lambda: any(each.client == slow.getsockname() for each in connections_of(console.hub)))
+            for each in connections_of(console.hub):  # else the kernel would take all
                 each.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
             await loop.sock_sendall(slow, head.encode())
             assert await loop.sock_recv(slow, 1) == b"H"
@@ -321,11 +320,6 @@ async def test_a_reader_by_the_byte_is_cut_when_its_stream_ends(monkeypatch: pyt
         assert {line["event"] for line in lines} == {"request"}
 
 
-def connections(console: Operated) -> list[HttpProtocol]:
-    """The connections of the hub."""
-    return [each for each in alive(HttpProtocol) if each.app is console.hub.hub and not each._ended]
-
-
 def waits(console: Operated) -> bool:
     """Whether some connection of the hub waits for its reader."""
-    return any(each.flow.write_paused for each in connections(console))
+    return any(each.flow.write_paused for each in connections_of(console.hub))

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
+
+from tools.site import ROOT
 
 _FENCE = re.compile(r'^( *)```(\S*)(?: title="([^"]*)")?(.*)$')
 _NOT_RUN = re.compile(r"<!-- not run: (.+?) -->")
@@ -73,6 +74,12 @@ def blocks(page: str, text: str) -> list[Block]:
     return found
 
 
-def of_page(root: Path, page: str) -> list[Block]:
+def of_page(page: str) -> list[Block]:
     """The blocks of a page of the repository."""
-    return blocks(page, (root / page).read_text(encoding="utf-8"))
+    return blocks(page, (ROOT / page).read_text(encoding="utf-8"))
+
+
+def titled(page: str, title: str) -> Block:
+    """The only block of a page with this title."""
+    (found,) = [block for block in of_page(page) if block.title == title]
+    return found

@@ -8,7 +8,6 @@ import json
 import re
 import shlex
 import subprocess
-import sys
 import tomllib
 from dataclasses import replace
 from importlib.util import find_spec
@@ -22,6 +21,7 @@ from fhircast_client.cli import _parser
 from fhircast_hub.cli import app
 from fhircast_hub.settings.reading import load
 from tests.docs.blocks import Block, of_page
+from tests.node import NODE
 from tools.sequence import drawn
 from tools.site import ROOT
 
@@ -33,6 +33,13 @@ _OURS = re.compile(r"(?:^|[|;&(]|-- (?:env )?)\s*(?:\w+=\S*\s+)*(?:[\w./-]*/)?(f
 
 #: A command that may end before the one it reads from: that one is told of a broken pipe, or not, by chance.
 _ENDS_EARLY = re.compile(r"\|\s*(?:head|grep\s+(?:-\w*[qm]|--quiet|--max-count)|sed\s+\d*q)\b")
+
+MODULES = ROOT / "clients" / "node_modules"
+#: Reads TypeScript for React as a bundler would.
+TSC = (
+    *(str(NODE), str(MODULES / "typescript" / "bin" / "tsc"), "--module", "esnext", "--moduleResolution", "bundler"),
+    *("--target", "es2022", "--jsx", "react-jsx"),
+)
 
 
 def check_shell(block: Block, folder: Path) -> None:
@@ -80,21 +87,25 @@ def check_javascript(block: Block, folder: Path) -> None:
     """Node reads the code, as a module."""
     path = folder / "block.mjs"
     path.write_text(block.text, encoding="utf-8")
-    node = Path(sys.executable).parent / "node"
-    done = subprocess.run([node, "--check", path], capture_output=True, text=True, check=False)
+    done = subprocess.run([NODE, "--check", path], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{block.where}: {done.stderr}"
 
 
-def check_toml(block: Block, folder: Path) -> None:
-    """A file of the hub's settings, which the hub loads. A secret of a file is that of a file here."""
-    assert tomllib.loads(block.text)
-    password = folder / "password"
-    password.write_text("0123456789abcdef" * 2)
-    password.chmod(0o600)
+def settings_file(text: str, folder: Path) -> Path:
+    """A file in `folder` with these settings of a page. Each secret that they have from a file is in a file of the test."""
+    secret = folder / "secret"
+    secret.write_text("0123456789abcdef" * 2)
+    secret.chmod(0o600)
     path = folder / "hub.toml"
-    text = re.sub(r'"/(?:run/secrets|etc/fhircast-hub)/[^"]*"', json.dumps(str(password)), block.text)
-    path.write_text(text, encoding="utf-8")
-    load(path, {})
+    found = re.sub(r'"/(?:run/secrets|etc/fhircast-hub)/[^"]*"', json.dumps(str(secret)), text)
+    path.write_text(found, encoding="utf-8")
+    return path
+
+
+def check_toml(block: Block, folder: Path) -> None:
+    """A file of the hub's settings, which the hub loads."""
+    assert tomllib.loads(block.text)
+    load(settings_file(block.text, folder), {})
 
 
 def check_json(block: Block, folder: Path) -> None:
@@ -125,19 +136,15 @@ def check_mermaid(block: Block, folder: Path) -> None:
 
 def check_tsx(block: Block, folder: Path) -> None:
     """The code is TypeScript for React, by the strict rules of tsc."""
-    modules = ROOT / "clients" / "node_modules"
     path = folder / (block.file or "block.tsx")
-    for other in [*of_page(ROOT, block.page), block]:
+    for other in [*of_page(block.page), block]:
         if other.file.endswith(".tsx") or other == block:  # the page's files import each other
             (folder / (other.file or path.name)).write_text(other.text, encoding="utf-8")
-    (folder / "node_modules").symlink_to(modules)
-    options = ["--module", "esnext", "--moduleResolution", "bundler", "--target", "es2022", "--jsx", "react-jsx"]
-    paths = json.dumps({"fhircast-client": [str(ROOT / "clients" / "javascript" / "src" / "index.js")]})
-    config = {"compilerOptions": {"strict": True, "noEmit": True, "allowJs": True, "paths": json.loads(paths)}}
+    (folder / "node_modules").symlink_to(MODULES)
+    paths = {"fhircast-client": [str(ROOT / "clients" / "javascript" / "src" / "index.js")]}
+    config = {"compilerOptions": {"strict": True, "noEmit": True, "allowJs": True, "paths": paths}}
     (folder / "tsconfig.json").write_text(json.dumps({**config, "files": [path.name]}), encoding="utf-8")
-    node = Path(sys.executable).parent / "node"
-    command = [str(each) for each in (node, modules / "typescript" / "bin" / "tsc", "--project", folder, *options)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run([*TSC, "--project", folder], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{block.where}: {done.stdout}"
 
 

@@ -12,8 +12,7 @@ import pytest
 import yaml
 
 from fhircast_hub.telemetry.metrics import BOUNDS
-from tests.docs.blocks import of_page
-from tools.site import ROOT
+from tests.docs.blocks import titled
 from tools.unpacked import unpacked
 
 HUB = "hub1:8080"
@@ -86,7 +85,7 @@ ROUNDS = [
 @pytest.fixture
 def rules(tmp_path: Path) -> Path:
     """The file of the page."""
-    (block,) = [each for each in of_page(ROOT, "docs/how-to/alerts.md") if each.title == "fhircast-hub.rules.yaml"]
+    block = titled("docs/how-to/alerts.md", "fhircast-hub.rules.yaml")
     path = tmp_path / block.title
     path.write_text(block.text, encoding="utf-8")
     return path

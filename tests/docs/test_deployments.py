@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
@@ -19,7 +18,8 @@ from fhircast_hub.settings.reading import load
 from fhircast_hub.settings.serving import require_all
 from fhircast_hub.settings.settings import Settings
 from tests.certificates import make_certificate
-from tests.docs.blocks import of_page
+from tests.docs.blocks import titled
+from tests.docs.checks import settings_file
 from tests.process.nginx import NGINX, needs_nginx
 from tools.site import ROOT
 
@@ -36,12 +36,7 @@ def loaded(folder: Path, toml: str, environ: Mapping[str, str]) -> Settings:
     """The settings of a container with this file. Its secrets and the database's authority are files of the test."""
     authority, _ = make_certificate(folder)
     environ = {name: re.sub(r"(?<=sslrootcert=).*", str(authority), value) for name, value in environ.items()}
-    secret = folder / "secret"
-    secret.write_text("0123456789abcdef" * 2)
-    secret.chmod(0o600)
-    path = folder / "hub.toml"
-    path.write_text(re.sub(r'"/run/secrets/[^"]*"', json.dumps(str(secret)), toml), encoding="utf-8")
-    settings = load(path, IMAGE | environ)
+    settings = load(settings_file(toml, folder), IMAGE | environ)
     require_all(settings)
     return settings
 
@@ -74,8 +69,7 @@ def test_docker_compose_would_refuse_a_misspelt_key(tmp_path: Path) -> None:
 
 def test_composes_settings_are_what_serve_needs(tmp_path: Path) -> None:
     hub = SERVICES["hub"]
-    (toml,) = [each.text for each in of_page(ROOT, "docs/how-to/docker.md") if each.title == "hub.toml"]
-    settings = loaded(tmp_path, toml, hub["environment"])
+    settings = loaded(tmp_path, titled("docs/how-to/docker.md", "hub.toml").text, hub["environment"])
     assert (settings.is_shared, settings.host, settings.port, settings.allow_insecure) == (
         True,
         "127.0.0.1",

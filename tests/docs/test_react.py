@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.docs.blocks import Block, of_page
+from tests.docs.checks import MODULES, TSC
 from tests.docs.reader import Reader
 from tests.process.hub_process import hub_process
-from tools.site import ROOT
 
 PAGE = "docs/tutorials/viewer.md"
-MODULES = ROOT / "clients" / "node_modules"
 #: Renders the page's App, and prints its text whenever the text changes.
 DRIVER = """
 import { Window } from "happy-dom";
@@ -41,10 +39,7 @@ def block(text: str, title: str, language: str = "sh") -> Block:
 
 def compiled(folder: Path) -> None:
     """The page's components as JavaScript. Node wants the extension of a module, and a bundler does not."""
-    node, tsc = Path(sys.executable).parent / "node", MODULES / "typescript" / "bin" / "tsc"
-    options = ["--module", "esnext", "--moduleResolution", "bundler", "--target", "es2022", "--jsx", "react-jsx"]
-    command = [str(each) for each in (node, tsc, "App.tsx", "Viewer.tsx", "--ignoreConfig", "--noCheck", *options)]
-    subprocess.run(command, cwd=folder, check=True)
+    subprocess.run([*TSC, "App.tsx", "Viewer.tsx", "--ignoreConfig", "--noCheck"], cwd=folder, check=True)
     app = folder / "App.js"
     app.write_text(app.read_text().replace('"./Viewer"', '"./Viewer.js"'), encoding="utf-8")
 
@@ -52,7 +47,7 @@ def compiled(folder: Path) -> None:
 @pytest.mark.req("CLT-13")
 def test_the_component_follows_also_where_effects_run_twice(tmp_path: Path) -> None:
     with hub_process(tmp_path, "dev", public_url=None) as hub, Reader(tmp_path / "reader", hub) as reader:
-        files = [each for each in of_page(ROOT, PAGE) if each.file.endswith((".tsx", ".json"))]
+        files = [each for each in of_page(PAGE) if each.file.endswith((".tsx", ".json"))]
         for file in [*files, block(DRIVER, "driver.mjs"), block(json.dumps({"type": "module"}), "package.json")]:
             reader.save(file)
         for name in (

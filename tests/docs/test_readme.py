@@ -10,7 +10,6 @@ import pytest
 from tests.docs.blocks import Block, of_page
 from tests.docs.reader import Reader
 from tests.process.hub_process import HubProcess, hub_process
-from tools.site import ROOT
 
 
 @pytest.fixture
@@ -27,7 +26,7 @@ def reader(tmp_path: Path, hub: HubProcess) -> Iterator[Reader]:
 
 def found(language: str) -> Block:
     """The page's only block in this language. The reader has the programs of `.venv/bin` on the PATH."""
-    (block,) = [block for block in of_page(ROOT, "README.md") if block.language == language]
+    (block,) = [block for block in of_page("README.md") if block.language == language]
     return block_of(block.text.replace(".venv/bin/", ""), language, block.line)
 
 

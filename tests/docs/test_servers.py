@@ -19,7 +19,8 @@ from fhircast_hub.core.access.scopes import check_scoped
 from fhircast_hub.core.errors import HubError
 from fhircast_hub.settings.reading import load
 from tests.auth.jwt_world import segment
-from tests.docs.blocks import Block, of_page
+from tests.docs.blocks import titled
+from tests.docs.checks import settings_file
 from tests.tokens import Idp
 from tools.site import ROOT
 
@@ -100,24 +101,14 @@ REFUSALS: Mapping[str, Mapping[str, Token]] = {
 CASES = [(page, sentence) for page, sentences in REFUSALS.items() for sentence in sentences]
 
 
-def titled(page: str, title: str) -> Block:
-    (found,) = [each for each in of_page(ROOT, page) if each.title == title]
-    return found
-
-
 def object_of(page: str, title: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(titled(page, title).text)
     return found
 
 
 def issuers_of(page: str, folder: Path, title: str = "hub.toml") -> list[Issuer]:
-    """The issuers of the page's settings, as the hub reads them. The secret is in a file of the test."""
-    secret = folder / "secret"
-    secret.write_text("secret\n")
-    secret.chmod(0o600)
-    path = folder / "hub.toml"
-    text = re.sub(r'"/run/secrets/[^"]*"', json.dumps(str(secret)), titled(page, title).text)
-    path.write_text(text, encoding="utf-8")
+    """The issuers of the page's settings, as the hub reads them."""
+    path = settings_file(titled(page, title).text, folder)
     return [Issuer(**each.plain()) for each in load(path, {}).issuers]
 
 

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.blocks import of_page
+from tests.docs.blocks import of_page, titled
 from tests.docs.login_server import LoginServer, login_server
 from tests.docs.wire import Wire
 from tests.ports import free_port
 from tests.process.hub_process import HubProcess, hub_process
-from tools.site import ROOT
 
 LOGIN_PAGE, WIRE_PAGE = "docs/from-ccow/login.md", "docs/from-ccow/wire.md"
 #: Seconds until a program must be done.
@@ -59,7 +58,7 @@ def _urls(hub: HubProcess) -> dict[str, str]:
 @pytest.mark.req("SES-1", "SES-2", "SUB-1")
 def test_the_messages_of_a_native_login(hub: HubProcess, login: LoginServer) -> None:
     with wire(hub, login) as player:
-        for block in of_page(ROOT, LOGIN_PAGE):
+        for block in of_page(LOGIN_PAGE):
             if block.language == "http":
                 player.play(block)
         player.nothing_left()
@@ -68,8 +67,8 @@ def test_the_messages_of_a_native_login(hub: HubProcess, login: LoginServer) -> 
 @pytest.mark.req("SES-1")
 def test_the_program_that_logs_in(hub: HubProcess, login: LoginServer, tmp_path: Path) -> None:
     """The browser is curl, which follows the redirect to the program."""
-    (program,) = [block for block in of_page(ROOT, LOGIN_PAGE) if block.file == "login.py"]
-    (shown,) = [block for block in of_page(ROOT, LOGIN_PAGE) if block.title == "The program shows"]
+    (program,) = [block for block in of_page(LOGIN_PAGE) if block.file == "login.py"]
+    shown = titled(LOGIN_PAGE, "The program shows")
     source = program.text.replace("https://login.hospital.example", login.origin)
     path = tmp_path / program.file
     path.write_text(source.replace("https://hub.hospital.example", hub.origin), encoding="utf-8")
@@ -85,7 +84,7 @@ def test_the_program_that_logs_in(hub: HubProcess, login: LoginServer, tmp_path:
 @pytest.mark.req("SUB-1", "SUB-3", "SUB-12", "SUB-31", "EVT-1", "SYN-1", "SYN-7", "SYN-22", "GET-2", "UNS-6")
 def test_the_messages_of_a_session(hub: HubProcess, login: LoginServer) -> None:
     with wire(hub, login) as player:
-        for block in of_page(ROOT, WIRE_PAGE):
+        for block in of_page(WIRE_PAGE):
             if block.title and not block.file:
                 player.play(block)
         player.nothing_left()

@@ -17,7 +17,7 @@ from fhircast_hub.http import protocol
 from fhircast_hub.http import request as request_module
 from fhircast_hub.http.direct import DirectAnswer
 from fhircast_hub.http.request import Request
-from tests.counted import alive
+from tests.counted import alive, connections_of
 from tests.http.wire import Wire, request, wire
 from tests.running import TOPIC, RunningHub, event, running_hub, to_the_end, until
 
@@ -153,11 +153,6 @@ async def test_a_server_that_stops_still_takes_a_body_under_way() -> None:
         await connection.send(whole[-7:])
         assert ((await connection.reply()).status, asgi.count) == (202, 1)
         assert await connection.ended()
-
-
-def connections_of(hub: RunningHub) -> list[protocol.HttpProtocol]:
-    """The hub's connections."""
-    return [each for each in alive(protocol.HttpProtocol) if each.app is hub.hub and not each._ended]
 
 
 @pytest.mark.req("EVT-1", "LIM-3")

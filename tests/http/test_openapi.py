@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from fhircast_hub.http.root import ROOT_PATHS
-from tests.process.hub_process import HubProcess, hub_process, issuer_thread
+from tests.process.hub_process import PATIENCE, HubProcess, hub_process, issuer_thread
 from tests.running import TOPIC, running_hub
 
 #: Requests for each operation, half of them as described; always the same ones.
@@ -50,7 +50,7 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Described]:
     with issuer_thread() as issuer:
         issuers = [issuer.settings[0] | {"system_clients": ["ehr"]}]
         with hub_process(tmp_path_factory.mktemp("hub"), issuers=issuers, log_level="error") as hub:
-            description = httpx.get(f"{hub.origin}/openapi.json", trust_env=False)
+            description = httpx.get(f"{hub.origin}/openapi.json", trust_env=False, timeout=PATIENCE)
             assert (description.status_code, description.headers["Content-Type"]) == (200, "application/json")
             system = issuer.idp.token("ehr", "fhircast/*.* fhircast-hub/sessions.write", client_id="ehr")
             yield hub, description.json(), [issuer.idp.token(), system]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import gc
 import json
 import re
@@ -14,6 +13,7 @@ import pytest
 
 from fhircast_hub.core.errors import Unauthenticated
 from tests.auth.issuer_server import JWKS, IssuerServer
+from tests.auth.jwt_world import segment
 from tests.http.test_tokens import AS_FORM
 from tests.http.wire import ask
 from tests.running import TOPIC, RunningHub, event, running_hub, until
@@ -55,8 +55,7 @@ async def refused_tokens(hub: RunningHub) -> dict[tuple[str, str], float]:
 
 def unsigned(alg: str, iss: str) -> str:
     """A token with this algorithm that nobody signed."""
-    parts = [json.dumps(part).encode() for part in ({"alg": alg}, {"iss": iss})]
-    return ".".join([*(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts), ""])
+    return f"{segment({'alg': alg})}.{segment({'iss': iss})}."
 
 
 def bare(name: str, *items: dict[str, str]) -> dict[str, Any]:

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from fhircast_hub.http.protocol import HttpProtocol
-from tests.counted import alive
+from tests.counted import connections_of
 from tests.http.wire import request, wire
 from tests.running import RunningHub, event, running_hub, until
 
@@ -20,7 +19,7 @@ REASON = "the hub stops; repeat the request"
 
 def cancel(hub: RunningHub) -> bool:
     """Cancel the tasks of requests, as uvicorn does when its patience is over. Returns whether there were any."""
-    tasks = {task for each in alive(HttpProtocol) if each.app is hub.hub for task in each.tasks}
+    tasks = {task for each in connections_of(hub) for task in each.tasks}
     for task in tasks:
         task.cancel()
     return bool(tasks)

@@ -57,3 +57,12 @@ async def check_session(proxy: Proxy, issuer: IssuerThread) -> None:
             await visitor.form(hub__mode="unsubscribe", **{"hub__channel.endpoint": endpoint})
             assert (await follower.next())["hub.mode"] == "denied"
             assert await follower.closed() == 1000
+
+
+async def check_inside(proxy: Proxy, issuer: IssuerThread) -> None:
+    """hub.url and the session API are shown. Health, metrics, console and description are not."""
+    async with ProxyVisitor(proxy, issuer) as visitor:
+        for path in ("/health/live", "/health/ready", "/metrics", "/openapi.json", "/console", "/"):
+            assert (await visitor.client.get(f"{visitor.origin}{path}")).status_code == 404
+        assert (await visitor.client.post(f"{visitor.origin}/sessions", json={})).status_code == 401
+        assert (await visitor.client.get(f"{visitor.url}/metadata")).status_code == 200

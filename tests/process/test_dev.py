@@ -258,12 +258,9 @@ def test_the_file_of_a_dev_hub_that_was_killed_is_no_obstacle(tmp_path: Path) ->
         killed.stop(signal.SIGKILL)
     with hub_process(tmp_path, "dev", port=killed.port, public_url=None) as hub:
         token = command(tmp_path, "token", environ=hub.environ).stdout.strip()
-        assert (
-            httpx.get(
-                f"{hub.origin}/api/hub/t", trust_env=False, headers={"Authorization": f"Bearer {token}"}
-            ).status_code
-            == 200
-        )
+        headers = {"Authorization": f"Bearer {token}"}
+        answer = httpx.get(f"{hub.origin}/api/hub/t", trust_env=False, headers=headers, timeout=PATIENCE)
+        assert answer.status_code == 200
 
 
 @pytest.mark.req("OPS-4", "OPS-8")

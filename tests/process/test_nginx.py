@@ -19,7 +19,7 @@ from tests.certificates import make_certificate
 from tests.ports import free_port
 from tests.process.hub_process import IssuerThread, hub_process
 from tests.process.nginx import needs_nginx, nginx
-from tests.process.proxy_world import Proxy, ProxyVisitor, check_session, wait_for
+from tests.process.proxy_world import Proxy, ProxyVisitor, check_inside, check_session, wait_for
 from tests.running import TOPIC, event, until
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "nginx.conf.example"
@@ -205,9 +205,5 @@ async def test_a_proxy_without_upgrade_is_named(proxy: Proxy, issuer: IssuerThre
 @pytest.mark.req("OPS-1", "SEC-1")
 async def test_what_stays_inside(proxy: Proxy, issuer: IssuerThread) -> None:
     """Health, metrics and the description are not shown, the session API is; nothing is in nginx's access log."""
-    async with ProxyVisitor(proxy, issuer) as visitor:
-        for path in ("/health/live", "/health/ready", "/metrics", "/openapi.json", "/console", "/"):
-            assert (await visitor.client.get(f"{visitor.origin}{path}")).status_code == 404
-        assert (await visitor.client.post(f"{visitor.origin}/sessions", json={})).status_code == 401
-        assert (await visitor.client.get(f"{visitor.url}/metadata")).status_code == 200
+    await check_inside(proxy, issuer)
     assert not (proxy.folder / "access.log").exists() or (proxy.folder / "access.log").read_text() == ""

@@ -10,13 +10,12 @@ import httpx
 import pytest
 
 from tests.console.console_world import READ, Stream
-from tests.docs.blocks import of_page
+from tests.docs.blocks import titled
 from tests.ports import free_port
 from tests.process.hub_process import IssuerThread, hub_process
 from tests.process.nginx import needs_nginx, nginx
 from tests.process.proxy_world import Proxy, ProxyVisitor, wait_for
 from tests.process.test_nginx import EXAMPLE, configuration
-from tools.site import ROOT
 
 #: Who is admitted, by the example and in the test.
 PROMETHEUS, OPERATORS, STRANGER = "127.0.0.2", "127.0.0.3", "127.0.0.4"
@@ -57,8 +56,7 @@ async def answer(proxy: Proxy, issuer: IssuerThread, address: str, path: str) ->
 
 @pytest.mark.parametrize("page", ["docs/how-to/alerts.md", "docs/console.md"])
 def test_the_pages_have_the_lines_of_the_comments(page: str) -> None:
-    (block,) = [each for each in of_page(ROOT, page) if each.title == "/etc/nginx/conf.d/fhircast.conf"]
-    assert block.text in locations()
+    assert titled(page, "/etc/nginx/conf.d/fhircast.conf").text in locations()
 
 
 @needs_nginx

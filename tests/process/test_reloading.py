@@ -15,8 +15,8 @@ import pytest
 
 from tests.certificates import make_certificate
 from tests.ports import free_port
-from tests.process.hub_process import PATIENCE, HubProcess, IssuerThread, Visitor, environment, issuer_thread
-from tests.process.workers_world import SECRET_KEY, WorkersProcess, wait
+from tests.process.hub_process import PATIENCE, HubProcess, IssuerThread, Visitor, hub_process, issuer_thread
+from tests.process.workers_world import WorkersProcess, settings_of, wait
 
 
 class Files:
@@ -51,11 +51,9 @@ def second() -> Iterator[IssuerThread]:
         yield issuer
 
 
-def started(folder: Path, files: Files, *more: str) -> HubProcess:
+def started(folder: Path, files: Files) -> HubProcess:
     """A hub that takes issuers and level from the file; use it with `with`."""
-    port = str(free_port())
-    values = {"port": port, "public_url": f"http://127.0.0.1:{port}/api/hub", "store": "memory:"}
-    return HubProcess(folder, (*files.arguments, *more), environment(folder, **values))
+    return hub_process(folder, *files.arguments, store="memory:")
 
 
 def reloaded(hub: HubProcess, event: str = "settings reloaded") -> None:
@@ -180,9 +178,9 @@ def test_sighup_replaces_the_certificate(tmp_path: Path, files: Files, issuer: I
     certificate, key = make_certificate(tmp_path)
     files.write(issuer)
     port = free_port()
-    values = {"port": str(port), "public_url": f"https://127.0.0.1:{port}/api/hub", "store": "memory:"}
+    url = f"https://127.0.0.1:{port}/api/hub"
     tls = ("--ssl-certfile", str(certificate), "--ssl-keyfile", str(key))
-    hub = HubProcess(tmp_path, (*files.arguments, *tls), environment(tmp_path, **values))
+    hub = hub_process(tmp_path, *files.arguments, *tls, port=port, public_url=url, store="memory:")
     try:
         wait(lambda: bool(hub.lines("listening")))
         before = ssl.get_server_certificate(("127.0.0.1", port))
@@ -207,14 +205,7 @@ async def test_sighup_reaches_all_workers(
 ) -> None:
     """Also a worker that takes the place of a dead one later. A mistake reaches none."""
     files.write(issuer)
-    port = str(free_port())
-    settings = {
-        "port": port,
-        "store": database,
-        "secret_key": SECRET_KEY,
-        "rate_limit_token": 0,
-        "rate_limit_address": 0,
-    }
+    settings = settings_of(database, issuer) | {"issuers": None}  # the file has the issuers
 
     def reloaded_by() -> list[int]:
         return sorted(line["worker"] for line in workers.hub.lines("settings reloaded") if "worker" in line)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.checkout import committed
 from tools.release import __main__ as release
 from tools.release import build, checks, commands, sbom, source
 from tools.release.commands import ReleaseError, environment, run
@@ -298,20 +299,11 @@ PUBLISHES = r"""twine["',\s]+upload|(npm|yarn|pnpm)["',\s]+(publish|stage)|(dock
 
 def test_nothing_that_runs_publishes() -> None:
     """Only pages, for people, name such commands."""
-    listed = subprocess.run(
-        ("git", "-c", f"safe.directory={ROOT}", "ls-files", "-z", "--cached", "--others", "--exclude-standard"),
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.split("\0")
-    paths = [ROOT / name for name in listed if name and not name.endswith(".md")]
+    paths = [path for path in committed() if path.suffix != ".md"]
     found = [
         str(path.relative_to(ROOT))
         for path in paths
-        if path.is_file()
-        and path != Path(__file__).resolve()
-        and re.search(PUBLISHES, path.read_text(encoding="utf-8", errors="replace"))
+        if path != Path(__file__).resolve() and re.search(PUBLISHES, path.read_text(encoding="utf-8", errors="replace"))
     ]
     assert len(paths) > 500
     assert found == []

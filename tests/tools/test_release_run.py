@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tools.hashes import normal
 from tools.release.packages import JAVASCRIPT, PYTHON, ROOT, PythonPackage
-from tools.release.sbom import normal
 from tools.release.version import current
 
 VERSION = current(ROOT)
