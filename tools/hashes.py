@@ -46,11 +46,16 @@ def tags(machine: str, glibc: int) -> list[str]:
     return [*levels, f"manylinux2014_{machine}", f"linux_{machine}"]
 
 
+def normal(name: str) -> str:
+    """A distribution's name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def found(report: dict[str, Any]) -> Pins:
     """What pip's report says that it would install. Raises ValueError for what has no SHA-256."""
     pins: Pins = defaultdict(set)
     for each in report["install"]:
-        name = re.sub(r"[-_.]+", "-", each["metadata"]["name"]).lower()
+        name = normal(each["metadata"]["name"])
         digest = each["download_info"].get("archive_info", {}).get("hashes", {}).get("sha256")
         if not digest:
             raise ValueError(f"{name} must have a file with a SHA-256, and this machine's index has none")

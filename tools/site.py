@@ -34,10 +34,6 @@ _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:|#")
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
-class Problem(Exception):
-    """Something that a page of the repository has wrong. The text is one line."""
-
-
 def nav_pages(nav: Any) -> Iterator[str]:
     """The paths of the pages, in the order of the navigation."""
     if isinstance(nav, str):
@@ -73,7 +69,7 @@ class Copy:
         """Write the copy anew."""
         shutil.rmtree(self._target, ignore_errors=True)
         for style in config(self._root).get("extra_css", []):
-            self._write(style, (ROOT / style).read_bytes())
+            self._write(style, (self._root / style).read_bytes())
         for page in sorted(self._pages):
             source = self._root / page
             if not source.is_file():
@@ -119,27 +115,31 @@ class Copy:
 
 def outside_fences(text: str, change: Callable[[int, str], str]) -> str:
     """The text, with `change(number, line)` in place of each line that is in no code block."""
-    lines, fenced = [], False
+    return "".join(line if is_code else change(number, line) for number, line, is_code in _lines(text))
+
+
+def prose(text: str) -> Iterator[tuple[int, str]]:
+    """The lines that are in no code block, with their numbers from 1 on."""
+    return ((number, line) for number, line, is_code in _lines(text) if not is_code)
+
+
+def _lines(text: str) -> Iterator[tuple[int, str, bool]]:
+    """Each line with its number, and whether a code block has the line. Fences are of their block."""
+    fenced = False
     for number, line in enumerate(text.splitlines(keepends=True), 1):
         fence = line.lstrip().startswith("```")
-        lines.append(line if fenced or fence else change(number, line))
+        yield number, line, fenced or fence
         fenced ^= fence
-    return "".join(lines)
 
 
 def glued_lists(text: str) -> list[int]:
     """Lines where a list follows a paragraph without an empty line. GitHub shows a list there, and the site would not."""
     found: list[int] = []
     previous = ""
-
-    def look(number: int, line: str) -> str:
-        nonlocal previous
+    for number, line in prose(text):
         if re.match(r"([-*]|1\.) ", line) and re.match(r"[^\s\-*#<|0-9]", previous):
             found.append(number)
         previous = line
-        return line
-
-    outside_fences(text, look)
     return found
 
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tools.site import ROOT, outside_fences, pages
+from tools.site import ROOT, pages, prose
 
 MAX_WORDS = 20
 FOLDERS = tuple(f"docs/{name}/" for name in ("tutorials", "how-to", "from-ccow", "reference", "why"))
@@ -15,18 +15,17 @@ PAGES = [page for page in pages() if page.startswith(FOLDERS)]
 _END = re.compile(r"(?<=[.!?:;])\**\s+")
 
 
+def without_code(text: str) -> str:
+    """A page without its code blocks."""
+    return "".join(line for _, line in prose(text))
+
+
 def sentences(text: str) -> list[str]:
     """The sentences of a page, without code, comments and links' targets. Cells of tables and items of lists are apart."""
-    lines: list[str] = []
-
-    def keep(number: int, line: str) -> str:
-        lines.append(line)
-        return line
-
-    outside_fences(re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL), keep)
-    prose = re.sub(r"\]\([^)]*\)", "]", "".join(lines))
-    prose = re.sub(r"`[^`]*`", "CODE", prose)
-    parts = re.split(r"\n\s*\n|\n(?=[-*#|]|\d+\. )|(?<!\\)\|", prose)
+    shown = without_code(re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL))
+    shown = re.sub(r"\]\([^)]*\)", "]", shown)
+    shown = re.sub(r"`[^`]*`", "CODE", shown)
+    parts = re.split(r"\n\s*\n|\n(?=[-*#|]|\d+\. )|(?<!\\)\|", shown)
     return [each.strip() for part in parts for each in _END.split(part.strip()) if each.strip()]
 
 
@@ -47,14 +46,8 @@ def test_no_sentence_begins_with_a_bare_pronoun(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_code_stands_in_fences_where_the_tests_find_it(page: str) -> None:
     """Markdown also takes indented lines behind an empty one for code; no test would run these."""
-    lines: list[str] = []
-
-    def keep(number: int, line: str) -> str:
-        lines.append(line)
-        return line
-
-    outside_fences((ROOT / page).read_text(encoding="utf-8"), keep)
-    assert re.findall(r"\n\n    \S.*", "".join(lines)) == []
+    text = without_code((ROOT / page).read_text(encoding="utf-8"))
+    assert re.findall(r"\n\n    \S.*", text) == []
 
 
 def test_what_a_sentence_is() -> None:

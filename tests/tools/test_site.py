@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from tools.site import ROOT, build, glued_lists
+from tools.site import ROOT, build, config, glued_lists
 from tools.site_links import problems_of_site
 
 CONFIG = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[0]
 
 
 def repository(folder: Path, **pages: str) -> Path:
-    """A repository whose pages are README.md and, under docs/, those given."""
+    """A repository whose pages are README.md and, under docs/, those given. Its stylesheets are empty."""
     texts = {"README.md": "# Home\n", **{f"docs/{name}.md": text for name, text in pages.items()}}
     nav = "".join(f"  - {path}\n" for path in texts)
     (folder / "mkdocs.yml").write_text(f"{CONFIG}\nnav:\n{nav}", encoding="utf-8")
-    for path, text in texts.items():
+    for path, text in [*texts.items(), *((style, "") for style in config()["extra_css"])]:
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_text(text, encoding="utf-8")
     return folder

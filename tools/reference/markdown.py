@@ -7,7 +7,10 @@ from collections.abc import Iterable, Sequence
 
 
 def head(title: str, tool: str) -> str:
-    """The title, and a remark for whoever wants to change the page. `tool` is the module that makes the page."""
+    """Return the title of a generated page, and a comment that names the module behind the page.
+
+    `tool`: path of that module, from the root of the repository.
+    """
     return f"# {title}\n\n<!-- `make reference` makes this page. Change {tool}, and not this file. -->\n"
 
 

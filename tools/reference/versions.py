@@ -13,17 +13,11 @@ from fhircast_hub.storage import sqlite, upgrade
 from tools.architecture import ROOT
 from tools.fresh import RELEASES
 from tools.reference.markdown import code, codes, head, table
+from tools.release import packages
 
 #: Package files by the name of the package at its registry.
-PYTHON = {
-    "fhircast-hub": "pyproject.toml",
-    "fhircast-client": "clients/python/pyproject.toml",
-    "fhircast-identity": "clients/identity/python/pyproject.toml",
-}
-JAVASCRIPT = {
-    "fhircast-client": "clients/javascript/package.json",
-    "fhircast-identity": "clients/identity/javascript/package.json",
-}
+PYTHON = {each.name: f"{each.folder}/pyproject.toml" for each in packages.PYTHON}
+JAVASCRIPT = {each.name: f"{each.folder}/package.json" for each in packages.JAVASCRIPT}
 
 
 def project(path: str) -> dict[str, Any]:

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
+from tools.hashes import normal
 from tools.release.commands import ReleaseError, environment, run
 
 SPECIFICATION = "1.6"
-
-
-def normal(name: str) -> str:
-    """A distribution's name as PEP 503 compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def pins(constraints: str) -> dict[str, str]:
